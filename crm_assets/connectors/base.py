@@ -1,0 +1,163 @@
+"""The socket: the questions a CRM connector answers.
+
+A room answers only its vendor's questions. It opens no database connection, never sleeps for rate limits by itself
+and never sends a write twice. Each call to the vendor first takes its token from the ``Gate`` and reports back what
+the vendor said about its limits.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol, runtime_checkable
+
+from crm_assets.core.errors import ConfigurationError
+from crm_assets.core.model import (
+    Bound,
+    Change,
+    Deleted,
+    Field,
+    Limit,
+    Mutation,
+    Object,
+    Outcome,
+    Page,
+    Value,
+    Window,
+)
+
+
+class Gate(Protocol):
+    """Where a call takes its token before it leaves, and where the vendor's own numbers are reported."""
+
+    @property
+    def calls(self) -> int:
+        """Calls that have left through this gate so far, of every kind."""
+        ...
+
+    def call(self, api: str) -> AbstractContextManager[None]:
+        """Enclose one call; ``api`` names the kind (``query``, ``bulk``, ``write``, ``token`` …).
+
+        Raises QuotaExhausted when the budget is used up. Waiting, if any, happens here and not in the connector.
+        """
+        ...
+
+    def observe(self, limits: Sequence[Limit]) -> None:
+        """Report usage as the vendor counts it (headers, limit endpoints)."""
+        ...
+
+
+@dataclass(frozen=True)
+class ConnectionConfig:
+    """What defs.yaml says about one connection. ``credentials`` are names of environment variables, not values."""
+
+    name: str
+    connector: str
+    url: str
+    credentials: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    call_timeout: timedelta = timedelta(seconds=120)
+    """After this long without a reply a call counts as lost."""
+    longest_call: timedelta = timedelta(seconds=600)
+    """The longest that the vendor may still work on a call whose caller is gone."""
+
+    def secret(self, name: str) -> str:
+        """The value of a credential, read from the environment now; ConfigurationError names what is missing."""
+        variable = self.credentials.get(name)
+        if not variable:
+            raise ConfigurationError(
+                f"connection {self.name}: credentials.{name} is not set in defs.yaml; "
+                f"add `{name}: NAME_OF_AN_ENVIRONMENT_VARIABLE` there"
+            )
+        value = os.environ.get(variable)
+        if not value:
+            raise ConfigurationError(
+                f"connection {self.name}: environment variable {variable} (credentials.{name} in defs.yaml) "
+                "is not set; export it where Dagster and the relay start"
+            )
+        return value
+
+
+@runtime_checkable
+class Connector(Protocol):
+    """One CRM account. Safe to use from several threads."""
+
+    config: ConnectionConfig
+    gate: Gate
+
+    def describe(self, object_name: str, chosen: Mapping[str, str] | None = None) -> Object:
+        """Fields, types and rights of an object by its API name; ObjectUnavailable names unknown ones.
+
+        ``column`` names come from ``core.naming.columns``; ``chosen`` are earlier choices (field name → column).
+        Fields that cannot be read in bulk or are compounds of others are left out.
+        """
+        ...
+
+    def object_names(self) -> Sequence[str]:
+        """API names of all objects the account can read."""
+        ...
+
+    def bound(self, obj: Object, low: datetime | None) -> Bound:
+        """The safe high end of a window that begins at ``low`` (None: from the beginning)."""
+        ...
+
+    def read(self, obj: Object, window: Window | None) -> Iterator[Page]:
+        """All records whose version lies in the window (None: all that exist), deleted ones that the vendor still
+        shows included, ordered by (version, id) or unordered. Bulk or single pages: the connector chooses."""
+        ...
+
+    def deletes(self, obj: Object, window: Window) -> Iterator[Deleted]:
+        """Records deleted in the window, as far as the vendor keeps them."""
+        ...
+
+    def fetch(self, obj: Object, ids: Sequence[str]) -> Page:
+        """Primary read by id. Ids that the vendor no longer knows at all are absent from the page."""
+        ...
+
+    def lookup(self, obj: Object, row_ids: Sequence[str]) -> Page:
+        """Primary read by the external-id field, deleted records included where the vendor shows them."""
+        ...
+
+    def count(self, obj: Object) -> int:
+        """How many live records the vendor has of this object (within ``obj.where``)."""
+        ...
+
+    def ids(self, obj: Object) -> Iterator[Sequence[str]]:
+        """All live ids, page by page."""
+        ...
+
+    def write(self, obj: Object, mutations: Sequence[Mutation]) -> Sequence[Outcome]:
+        """Send mutations of one kind of operation in one call; exactly one outcome each, by ``seq``.
+
+        At most ``max_write`` of them. Creates are upserts by the external-id field if the object has one. A call
+        without a reply gives UNKNOWN for each; a reply that proves that nothing was done gives RETRY.
+        Raises QuotaExhausted or RetriableError only if certainly nothing was sent or done.
+        """
+        ...
+
+    @property
+    def max_write(self) -> int: ...
+
+    @property
+    def max_fetch(self) -> int: ...
+
+    @property
+    def overlap(self) -> timedelta:
+        """How far the next window reaches back behind the last safe bound."""
+        ...
+
+    def same(self, fld: Field, ours: Value, theirs: Value) -> bool:
+        """Whether the vendor would store ``ours`` as ``theirs`` (it trims, rounds, drops milliseconds)."""
+        ...
+
+    def parse_event(self, headers: Mapping[str, str], body: bytes) -> Sequence[Change]:
+        """Verify and read a webhook delivery. PermissionError: bad or old signature; ValueError: malformed."""
+        ...
+
+    def close(self) -> None: ...
+
+
+ConnectorFactory = Callable[[ConnectionConfig, Gate], Connector]

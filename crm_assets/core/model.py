@@ -1,0 +1,255 @@
+"""The nouns: what every room talks about. Values only, no I/O."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, time
+from decimal import Decimal
+from enum import StrEnum
+from functools import cached_property
+
+import pyarrow as pa
+
+Value = str | int | bool | Decimal | date | datetime | time | None
+"""A field's value in Python. JSON values are kept as their text."""
+
+
+class FieldType(StrEnum):
+    """The wide types a mirror column can have, so that widening in the CRM rarely means DDL here."""
+
+    TEXT = "text"
+    BOOLEAN = "boolean"
+    INTEGER = "integer"
+    NUMBER = "number"
+    DATE = "date"
+    TIME = "time"
+    TIMESTAMP = "timestamp"
+    REFERENCE = "reference"
+
+
+ARROW_TYPES: Mapping[FieldType, pa.DataType] = {
+    FieldType.TEXT: pa.string(),
+    FieldType.BOOLEAN: pa.bool_(),
+    FieldType.INTEGER: pa.int64(),
+    # 20 digits before the point, 18 after it: wider than any CRM's number. Postgres' numeric has no such bound;
+    # what does not fit is set aside by name instead of being rounded.
+    FieldType.NUMBER: pa.decimal128(38, 18),
+    FieldType.DATE: pa.date32(),
+    FieldType.TIME: pa.time64("us"),
+    FieldType.TIMESTAMP: pa.timestamp("us", "UTC"),
+    FieldType.REFERENCE: pa.string(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a CRM object, as described by the vendor.
+
+    ``name`` is the vendor's API name, ``column`` the mirror's; ``length`` is in characters; ``scale`` in decimal
+    digits. ``nillable`` false with ``defaulted`` false means that a create must carry it.
+    """
+
+    name: str
+    column: str
+    type: FieldType
+    vendor_type: str
+    label: str = ""
+    nillable: bool = True
+    createable: bool = False
+    updateable: bool = False
+    defaulted: bool = False
+    calculated: bool = False
+    external_id: bool = False
+    unique: bool = False
+    length: int | None = None
+    scale: int | None = None
+    picklist: tuple[str, ...] = ()
+    restricted: bool = False
+    reference_to: tuple[str, ...] = ()
+
+    @property
+    def writable(self) -> bool:
+        """Whether the product may set it at all."""
+        return self.createable or self.updateable
+
+    @property
+    def required(self) -> bool:
+        """Whether a create without it is refused by the vendor."""
+        return self.createable and not self.nillable and not self.defaulted
+
+
+@dataclass(frozen=True)
+class Object:
+    """One CRM object: what describe said, narrowed to the fields that are synced.
+
+    ``name`` is the vendor's API name (``Opportunity``), ``table`` its snake_case. ``id_field`` and
+    ``version_field`` are vendor names; ``version_text`` says that the vendor counts versions instead of dating them.
+    """
+
+    name: str
+    table: str
+    fields: tuple[Field, ...]
+    id_field: str = "Id"
+    version_field: str | None = "SystemModstamp"
+    version_text: bool = False
+    label: str = ""
+    createable: bool = False
+    updateable: bool = False
+    deletable: bool = False
+    external_id: str | None = None
+    """Vendor name of the unique field that carries our row_id, when configured."""
+    where: str | None = None
+    """Restriction in the vendor's query language."""
+
+    @cached_property
+    def by_column(self) -> Mapping[str, Field]:
+        return {f.column: f for f in self.fields}
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Field]:
+        return {f.name: f for f in self.fields}
+
+    @property
+    def external_id_column(self) -> str | None:
+        return self.by_name[self.external_id].column if self.external_id else None
+
+    @property
+    def version_type(self) -> FieldType:
+        return FieldType.TEXT if self.version_text else FieldType.TIMESTAMP
+
+    def page_schema(self) -> pa.Schema:
+        """Shape of every page of this object: ``id``, ``_version``, ``_deleted``, then the fields by column name."""
+        return pa.schema(
+            [
+                pa.field("id", pa.string(), nullable=False),
+                pa.field("_version", ARROW_TYPES[self.version_type]),
+                pa.field("_deleted", pa.bool_(), nullable=False),
+                *(pa.field(f.column, ARROW_TYPES[f.type]) for f in self.fields),
+            ]
+        )
+
+
+class Source(StrEnum):
+    """How an observation came about; it decides what it may override (see ``store.apply``)."""
+
+    LIST = "list"
+    """A bulk, query or search page of a window: true at the moment it was asked for."""
+    LAGGING = "lagging"
+    """A page of an index that may be behind: true once, possibly old; loses every tie."""
+    ID = "id"
+    """A primary read of named ids."""
+    REPLY = "reply"
+    """Not the CRM's values but the outcome of an outbox row; carries no fields."""
+
+
+@dataclass(frozen=True, slots=True)
+class Poison:
+    """A record that cannot be stored; it is set aside with the reason while its page goes on."""
+
+    id: str
+    field: str
+    reason: str
+    version: str | None = None
+
+
+@dataclass(frozen=True)
+class Page:
+    """Full records of one object, cast to ``Object.page_schema()``.
+
+    ``next`` is the vendor's own place to go on from, or None on the last page.
+    """
+
+    table: pa.Table
+    poison: tuple[Poison, ...] = ()
+    next: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A half-open span [low, high) of the CRM's cursor; ``low`` None means from the beginning."""
+
+    low: datetime | None
+    high: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The vendor's safe upper bound of a window: nothing below ``high`` can still appear.
+
+    ``quiet`` is true when the vendor says that nothing was created or changed since the low end asked about.
+    """
+
+    high: datetime
+    quiet: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """A record that the vendor lists as deleted, at the time it names."""
+
+    id: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A hint from a webhook or stream: this record changed. Only names what to re-read."""
+
+    event_id: str
+    object: str
+    record_id: str
+    change: str
+    at: datetime | None = None
+
+
+class Op(StrEnum):
+    CREATE = "create"
+    UPDATE = "update"
+    DELETE = "delete"
+    UNDELETE = "undelete"
+    MERGE = "merge"
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """One write to send. ``values`` are by column name; ``row_id`` travels in the external-id field of a create."""
+
+    seq: int
+    op: Op
+    row_id: uuid.UUID
+    id: str | None
+    values: Mapping[str, Value] = field(default_factory=dict)
+
+
+class Result(StrEnum):
+    CONFIRMED = "confirmed"
+    REJECTED = "rejected"
+    RETRY = "retry"
+    """Certainly not done; may be sent again."""
+    UNKNOWN = "unknown"
+    """May have been done."""
+    GONE = "gone"
+    """The record is deleted in the CRM."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one mutation. ``reason`` is the vendor's own words, without record contents."""
+
+    seq: int
+    result: Result
+    id: str | None = None
+    reason: str = ""
+    fields: tuple[str, ...] = ()
+    """Vendor names of the fields the vendor complained about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A vendor's limit as last seen: ``used`` of ``limit``."""
+
+    name: str
+    used: int
+    limit: int

@@ -1,0 +1,1 @@
+"""Postgres: control tables, mirror tables, stage, apply, capture and the outbox."""

@@ -1,0 +1,252 @@
+"""Apply: the only writer of mirror tables on behalf of the CRM.
+
+Everything the CRM said waits in the object's stage table. A pass takes it in batches: statement 1 locks the target
+rows that are free, statement 2, with a fresh snapshot, updates only those. Merging in one statement would lose a
+product write that commits while the statement waits for its row. What cannot be done at once stays in the stage for
+the next pass; apply itself never waits for a row that the product holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+from psycopg import sql
+from psycopg.errors import LockNotAvailable
+
+from crm_assets.core.model import Object
+from crm_assets.store import apply_single, setaside
+from crm_assets.store.apply_sql import TEMPORARY, ApplySql
+from crm_assets.store.database import Conn, Database, as_sync_role, statement
+
+BATCH = 5_000
+_ANALYZE_FROM = 500
+# Below deadlock_timeout (1 s): these small transactions give way before Postgres has to choose a victim.
+_LOCK_TIMEOUT = "300ms"
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What one pass did, in records. ``waiting`` stay in the stage for a later pass; ``busy``: another pass runs."""
+
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+    undeleted: int = 0
+    reread: int = 0
+    waiting: int = 0
+    busy: bool = False
+
+    @property
+    def changed(self) -> int:
+        return self.inserted + self.updated + self.deleted + self.undeleted
+
+
+@dataclass
+class _Pass:
+    done: Applied = field(default_factory=Applied)
+
+    def add(self, **counts: int) -> None:
+        self.done = replace(self.done, **{k: getattr(self.done, k) + n for k, n in counts.items()})
+
+
+class _Busy(Exception):
+    """Another apply of the object is under way; it, or the next pass, takes what waits."""
+
+
+def apply(db: Database, connection: str, obj: Object, *, batch: int = BATCH) -> Applied:
+    """Merge what waits in the stage of one object into its mirror. Any number of processes may call it."""
+    statements = _statements(connection, obj)
+    work = _Pass()
+    try:
+        _replies(db, statements, work)
+        _links(db, statements)
+        after = ""
+        while True:
+            last, deletes, lifts = _batch(db, statements, after, batch, work)
+            for record_id in deletes:
+                work.add(deleted=_one(db, statements, apply_single.delete, record_id))
+            for record_id in lifts:
+                work.add(undeleted=_one(db, statements, apply_single.lift, record_id))
+            if last is None:
+                break
+            after = last
+        _close_loads(db, statements)
+    except _Busy:
+        return replace(work.done, busy=True)
+    with db.transaction() as conn:
+        row = conn.execute(
+            statement(
+                "SELECT count(DISTINCT id) FROM {stage} WHERE _load IS NULL OR _load = ANY (%s)",
+                stage=statements.stage,
+            ),
+            (_landed(conn, statements),),
+        ).fetchone()
+    return replace(work.done, waiting=int(row[0]) if row else 0)
+
+
+@lru_cache(maxsize=256)
+def _statements(connection: str, obj: Object) -> ApplySql:
+    """Generated once per describe; the statements themselves are built when first used."""
+    return ApplySql(connection, obj)
+
+
+@contextmanager
+def _transaction(db: Database, statements: ApplySql) -> Iterator[Conn]:
+    """A transaction as the sync role that holds the object's apply lock; _Busy if another one has it."""
+    with db.transaction() as conn:
+        as_sync_role(conn)
+        row = conn.execute(
+            "SELECT pg_try_advisory_xact_lock(hashtext('crm_assets.apply'), hashtext(%s))",
+            (f"{statements.connection}.{statements.obj.table}",),
+        ).fetchone()
+        if row is None or not row[0]:
+            raise _Busy
+        yield conn
+
+
+def _landed(conn: Conn, statements: ApplySql) -> list[int]:
+    """Loads whose rows count: complete ones. Rows of others are not there for apply."""
+    return [
+        row[0]
+        for row in conn.execute(
+            """SELECT l.load_id FROM crm_assets.load l
+                WHERE l.connection = %s AND l.object = %s AND l.state IN ('landed', 'applied')
+                  AND l.load_id IN (SELECT DISTINCT _load FROM """
+            + statements.stage.as_string(conn)
+            + " WHERE _load IS NOT NULL)",
+            (statements.connection, statements.obj.table),
+        )
+    ]
+
+
+def _batch(db: Database, q: ApplySql, after: str, size: int, work: _Pass) -> tuple[str | None, list[str], list[str]]:
+    """One batch. Returns its last id (None: nothing was left), and the ids to delete and to lift on their own."""
+    with _transaction(db, q) as conn:
+        conn.execute(TEMPORARY)
+        scope: dict[str, Any] = {"loads": _landed(conn, q), "lo": after, "size": size}
+        bounds = conn.execute(q.bounds, scope).fetchone()
+        if bounds is None or bounds[1] is None:
+            return None, [], []
+        scope |= {"lo": bounds[0], "hi": bounds[1]}
+        picked = conn.execute(q.pick, scope).rowcount
+        if picked >= _ANALYZE_FROM:
+            # Without statistics a temporary table is planned as if it were tiny, and the joins below as scans.
+            conn.execute("ANALYZE crm_assets_pick")
+        conn.execute(q.find, scope)
+        conn.execute(q.lock, scope)
+        conn.execute(q.hold, scope)
+        conn.execute(q.decide, scope)
+        conn.execute(q.lock_outbox, scope)
+        conn.execute(q.theirs, scope)
+        conn.execute(q.write, scope)
+        conn.execute(q.lower_floor, scope)
+        conn.execute(q.insert, scope)
+        conn.execute(q.buried, scope)
+        conn.execute(q.theirs_of_deletes, scope)
+        conn.execute(q.reread, scope)
+        conn.execute(q.consume, scope)
+        counts = conn.execute(q.counts, scope).fetchone()
+        assert counts is not None
+        inserted, updated, unchanged, reread, deletes, lifts, stored = counts
+        if stored:
+            setaside.clear(conn, q.connection, q.obj.table, stored)
+        work.add(inserted=inserted, updated=updated, unchanged=unchanged, reread=reread)
+        return bounds[1], deletes or [], lifts or []
+
+
+def _one(db: Database, q: ApplySql, action: apply_single.Action, record_id: str) -> int:
+    """One record in a transaction of its own; what is locked by the product waits for the next pass."""
+    try:
+        with _transaction(db, q) as conn:
+            conn.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+            conn.execute(TEMPORARY)
+            conn.execute(q.pick, {"loads": _landed(conn, q), "lo": record_id, "hi": record_id})
+            return action(conn, q, record_id)
+    except LockNotAvailable:
+        return 0
+
+
+def _replies(db: Database, q: ApplySql, work: _Pass) -> None:
+    """The mirror's part of settled outbox rows, in their order."""
+    with db.transaction() as conn:
+        waiting = conn.execute(
+            statement("SELECT _seq, _outbox FROM {s} WHERE _source = 'reply' ORDER BY _outbox, _seq", s=q.stage)
+        ).fetchall()
+    for stage_seq, outbox_seq in waiting:
+        try:
+            with _transaction(db, q) as conn:
+                conn.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+                work.add(updated=apply_single.reply(conn, q, stage_seq, outbox_seq))
+        except LockNotAvailable:
+            continue
+
+
+def _links(db: Database, q: ApplySql) -> None:
+    """Records that carry the row_id of a row of ours without an id: the CRM's side of our creates."""
+    column = q.obj.external_id_column
+    if column is None:
+        return
+    with db.transaction() as conn:
+        loads = _landed(conn, q)
+        pairs = conn.execute(
+            statement(
+                """WITH unborn AS (
+                       SELECT m.row_id FROM {mirror} m WHERE m.id IS NULL
+                       UNION ALL
+                       SELECT t.row_id FROM crm_assets.tombstone t
+                        WHERE t.connection = {connection} AND t.object = {object} AND t.id IS NULL)
+                   SELECT DISTINCT s.id, u.row_id FROM unborn u JOIN {stage} s ON s.{external} = u.row_id::text
+                    WHERE s._source <> 'reply' AND (s._load IS NULL OR s._load = ANY (%(loads)s))
+                    ORDER BY s.id""",
+                mirror=q.mirror,
+                stage=q.stage,
+                connection=sql.Literal(q.connection),
+                object=sql.Literal(q.obj.table),
+                external=sql.Identifier(column),
+            ),
+            {"loads": loads},
+        ).fetchall()
+    for record_id, row_id in pairs:
+        try:
+            with _transaction(db, q) as conn:
+                conn.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+                apply_single.set_id(conn, q, row_id, record_id)
+        except LockNotAvailable:
+            continue
+
+
+def _close_loads(db: Database, q: ApplySql) -> None:
+    """Move the cursor: each row of the landed loads has been applied, set aside or left in the stage by now.
+
+    Compare-and-set: a load that began from another cursor than today's proves nothing about the span between.
+    """
+    with _transaction(db, q) as conn:
+        for load_id, kind, high, from_cursor in conn.execute(
+            """SELECT load_id, kind, high, from_cursor FROM crm_assets.load
+                WHERE connection = %s AND object = %s AND state = 'landed' ORDER BY load_id FOR UPDATE""",
+            (q.connection, q.obj.table),
+        ).fetchall():
+            conn.execute(
+                "UPDATE crm_assets.load SET state = 'applied', applied_at = clock_timestamp() WHERE load_id = %s",
+                (load_id,),
+            )
+            if kind not in ("full", "incremental") or high is None:
+                continue
+            conn.execute(
+                """UPDATE crm_assets.cursor SET cursor = %(high)s, moved_at = clock_timestamp()
+                    WHERE connection = %(connection)s AND object = %(object)s
+                      AND (%(kind)s = 'full' OR cursor IS NOT DISTINCT FROM %(from_cursor)s)
+                      AND (cursor IS NULL OR cursor::timestamptz <= %(high)s::timestamptz)""",
+                {
+                    "high": high,
+                    "kind": kind,
+                    "from_cursor": from_cursor,
+                    "connection": q.connection,
+                    "object": q.obj.table,
+                },
+            )

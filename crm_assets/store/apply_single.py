@@ -1,0 +1,300 @@
+"""The parts of ``apply`` that concern one record at a time: deletes, undeletes, new ids and replies.
+
+They take locks that can collide with a product's foreign keys, so each runs in a small transaction of its own with
+a lock_timeout below the deadlock_timeout. Each returns how many mirror rows it changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from psycopg import sql
+from psycopg.errors import ForeignKeyViolation, UniqueViolation
+from psycopg.types.json import Jsonb
+
+from crm_assets.store.apply_sql import UNSETTLED, ApplySql, staged
+from crm_assets.store.database import Conn, statement
+
+Action = Callable[[Conn, ApplySql, str], int]
+
+
+def delete(conn: Conn, q: ApplySql, record_id: str) -> int:
+    """The CRM deleted the record: its row leaves the mirror and becomes a tombstone that keeps the row_id."""
+    seen = conn.execute(
+        statement(
+            """SELECT s._source, s._version, s._observed_at, p.version_null, f.id IS NOT NULL, to_jsonb(s)
+                 FROM crm_assets_pick p JOIN {stage} s ON s._seq = p.seq
+                 LEFT JOIN crm_assets.floor f
+                   ON f.connection = {connection} AND f.object = {object} AND f.id = p.id
+                WHERE p.id = %s AND p.eligible AND p.deleted""",
+            **_names(q),
+        ),
+        (record_id,),
+    ).fetchone()
+    if seen is None:
+        return 0
+    source, version, observed_at, found_nothing, floor, record = seen
+    row = conn.execute(
+        statement(
+            "SELECT row_id, _version, _observed_at, _deleted_at, to_jsonb(m) FROM {mirror} m WHERE id = %s FOR UPDATE",
+            **_names(q),
+        ),
+        (record_id,),
+    ).fetchone()
+    if row is None:
+        _bury(conn, q, None, record_id, _fields(q, record), version, observed_at)
+        return _consume(conn, q, record_id, 0)
+    row_id, our_version, our_observed_at, deleted_at, values = row
+    if not floor:
+        if not found_nothing and our_version is not None and version < our_version:
+            return _consume(conn, q, record_id, 0)
+        if found_nothing or version == our_version:
+            # The same second on both sides: only a primary read that came later decides.
+            if our_observed_at is not None and observed_at <= our_observed_at:
+                return _consume(conn, q, record_id, 0)
+            if source != "id":
+                _reread(conn, q, record_id, "deleted and alive at the same version")
+                return _consume(conn, q, record_id, 0)
+    conn.execute("SAVEPOINT deletion")
+    try:
+        conn.execute(statement("DELETE FROM {mirror} WHERE row_id = %s", **_names(q)), (row_id,))
+        conn.execute("RELEASE SAVEPOINT deletion")
+    except ForeignKeyViolation as error:
+        conn.execute("ROLLBACK TO SAVEPOINT deletion")
+        if deleted_at is None:
+            conn.execute(
+                statement(
+                    """UPDATE {mirror} SET _deleted_at = clock_timestamp(), _observed_at = %s,
+                              _version = coalesce(%s, _version) WHERE row_id = %s""",
+                    **_names(q),
+                ),
+                (observed_at, version, row_id),
+            )
+        _drift(conn, q, record_id, "delete_blocked", f"a foreign key holds the row: {error.diag.constraint_name}")
+    else:
+        _bury(conn, q, row_id, record_id, values, version, observed_at)
+    return _consume(conn, q, record_id, 1)
+
+
+def lift(conn: Conn, q: ApplySql, record_id: str) -> int:
+    """A primary read begun after the tombstone shows the record alive: the row returns with its row_id."""
+    comma = sql.SQL(", ") if q.obj.fields else sql.SQL("")
+    born = conn.execute(
+        statement(
+            f"""INSERT INTO {{mirror}} (row_id, id, {{columns}}{{comma}} _version, _observed_at)
+               SELECT t.row_id, s.id, {{values}}{{comma}} s._version, s._observed_at
+                 FROM crm_assets_pick p JOIN {{stage}} s ON s._seq = p.seq
+                 JOIN crm_assets.tombstone t
+                   ON t.connection = {{connection}} AND t.object = {{object}} AND t.id = p.id
+                WHERE p.id = %s AND p.eligible AND NOT p.deleted AND s._source = 'id'
+                  AND s._observed_at > t.observed_at
+                  AND NOT EXISTS (SELECT FROM crm_assets.outbox o
+                                   WHERE o.connection = {{connection}} AND o.object = {{object}}
+                                     AND o.row_id = t.row_id AND o.op = 'delete' AND o.state IN {UNSETTLED})
+               ON CONFLICT DO NOTHING""",
+            columns=sql.SQL(", ").join(sql.Identifier(f.column) for f in q.obj.fields),
+            values=sql.SQL(", ").join(staged(f) for f in q.obj.fields),
+            comma=comma,
+            **_names(q),
+        ),
+        (record_id,),
+    ).rowcount
+    if born:
+        conn.execute(
+            statement(
+                "DELETE FROM crm_assets.tombstone WHERE connection = {connection} AND object = {object} AND id = %s",
+                **_names(q),
+            ),
+            (record_id,),
+        )
+        return _consume(conn, q, record_id, 1)
+    return 0
+
+
+def set_id(conn: Conn, q: ApplySql, row_id: UUID, record_id: str) -> int:
+    """A row that the product created has its id now. A second row of the same record would be a duplicate: it is
+    reported, never merged in silence."""
+    conn.execute("SAVEPOINT linking")
+    try:
+        changed = conn.execute(
+            statement("UPDATE {mirror} SET id = %s WHERE row_id = %s AND id IS NULL", **_names(q)),
+            (record_id, row_id),
+        ).rowcount
+        if not changed:
+            conn.execute(
+                statement(
+                    """UPDATE crm_assets.tombstone SET id = %s
+                        WHERE connection = {connection} AND object = {object} AND row_id = %s AND id IS NULL""",
+                    **_names(q),
+                ),
+                (record_id, row_id),
+            )
+        conn.execute("RELEASE SAVEPOINT linking")
+    except UniqueViolation:
+        conn.execute("ROLLBACK TO SAVEPOINT linking")
+        _drift(conn, q, record_id, "duplicate", f"also carries the external id of row_id {row_id}")
+        return 0
+    return changed
+
+
+def reply(conn: Conn, q: ApplySql, stage_seq: int, outbox_seq: int) -> int:
+    """The mirror's part of an outbox row that was settled, discarded or offered again."""
+    row = conn.execute(
+        statement(
+            """SELECT o.op, o.state, o.row_id, o.id, o.new,
+                      (SELECT jsonb_object_agg(k, CASE WHEN o.theirs ? k THEN o.theirs -> k ELSE o.base -> k END)
+                         FROM jsonb_object_keys(o.new) k
+                        WHERE NOT EXISTS (SELECT FROM crm_assets.outbox later
+                                           WHERE later.connection = o.connection AND later.object = o.object
+                                             AND later.row_id = o.row_id AND later.seq <> o.seq
+                                             AND later.created_at >= o.created_at AND later.new ? k
+                                             AND later.state IN """
+            + UNSETTLED
+            + """)) AS back
+                 FROM crm_assets.outbox o WHERE o.seq = %s""",
+            **_names(q),
+        ),
+        (outbox_seq,),
+    ).fetchone()
+    changed = 0
+    if row is not None:
+        op, state, row_id, record_id, new, back = row
+        match op, state:
+            case "create", "confirmed":
+                changed = set_id(conn, q, row_id, record_id)
+            case "create", "discarded":
+                changed = conn.execute(
+                    statement("DELETE FROM {mirror} WHERE row_id = %s AND id IS NULL", **_names(q)), (row_id,)
+                ).rowcount
+            case "update", "rejected" | "discarded" if back:
+                changed = _put_back(conn, q, row_id, back)
+            case "update", "pending":
+                changed = _put_back(conn, q, row_id, new)
+            case "delete", "rejected" | "discarded":
+                changed = _revive(conn, q, row_id)
+                if changed and record_id:
+                    _reread(conn, q, record_id, f"delete {state}")
+            case "delete", "confirmed":
+                conn.execute(
+                    statement(
+                        """UPDATE crm_assets.tombstone SET observed_at = clock_timestamp(), id = coalesce(id, %s)
+                            WHERE connection = {connection} AND object = {object} AND row_id = %s""",
+                        **_names(q),
+                    ),
+                    (record_id, row_id),
+                )
+            case _:
+                pass
+    conn.execute(statement("DELETE FROM {stage} WHERE _seq = %s", **_names(q)), (stage_seq,))
+    return changed
+
+
+def _put_back(conn: Conn, q: ApplySql, row_id: UUID, values: Any) -> int:
+    columns = [f.column for f in q.obj.fields if f.column in values]
+    if not columns:
+        return 0
+    return conn.execute(
+        statement(
+            "UPDATE {mirror} m SET {sets} FROM jsonb_populate_record(NULL::{mirror}, %s) r WHERE m.row_id = %s",
+            sets=sql.SQL(", ").join(
+                sql.SQL("{} = {}").format(sql.Identifier(c), sql.Identifier("r", c)) for c in columns
+            ),
+            **_names(q),
+        ),
+        (Jsonb(values), row_id),
+    ).rowcount
+
+
+def _revive(conn: Conn, q: ApplySql, row_id: UUID) -> int:
+    born = conn.execute(
+        statement(
+            """INSERT INTO {mirror} SELECT r.* FROM crm_assets.tombstone t
+                CROSS JOIN LATERAL jsonb_populate_record(NULL::{mirror}, t."values") r
+                WHERE t.connection = {connection} AND t.object = {object} AND t.row_id = %s
+                ON CONFLICT DO NOTHING""",
+            **_names(q),
+        ),
+        (row_id,),
+    ).rowcount
+    if born:
+        conn.execute(
+            statement(
+                "DELETE FROM crm_assets.tombstone "
+                "WHERE connection = {connection} AND object = {object} AND row_id = %s",
+                **_names(q),
+            ),
+            (row_id,),
+        )
+    return born
+
+
+def _bury(
+    conn: Conn, q: ApplySql, row_id: UUID | None, record_id: str, values: Any, version: Any, observed_at: Any
+) -> None:
+    conn.execute(
+        statement(
+            """INSERT INTO crm_assets.tombstone AS t
+                      (connection, object, row_id, id, "values", deleted_by, version, observed_at)
+               VALUES ({connection}, {object}, coalesce(%s, uuidv7()), %s, %s, 'crm', %s::text, %s)
+               ON CONFLICT (connection, object, id) WHERE id IS NOT NULL
+                   DO UPDATE SET version = coalesce(excluded.version, t.version),
+                                 observed_at = greatest(t.observed_at, excluded.observed_at)""",
+            **_names(q),
+        ),
+        (row_id, record_id, Jsonb(values), None if version is None else str(version), observed_at),
+    )
+
+
+def _fields(q: ApplySql, record: dict[str, Any]) -> dict[str, Any]:
+    return {f.column: record.get(f.column) for f in q.obj.fields} | {"id": record.get("id")}
+
+
+def _consume(conn: Conn, q: ApplySql, record_id: str, changed: int) -> int:
+    conn.execute(
+        statement(
+            """DELETE FROM {stage} s USING crm_assets_pick p
+                WHERE p.id = %s AND s._seq = ANY (p.seqs) AND s.id = p.id""",
+            **_names(q),
+        ),
+        (record_id,),
+    )
+    if changed:
+        conn.execute(
+            statement(
+                "DELETE FROM crm_assets.floor WHERE connection = {connection} AND object = {object} AND id = %s",
+                **_names(q),
+            ),
+            (record_id,),
+        )
+    return changed
+
+
+def _reread(conn: Conn, q: ApplySql, record_id: str, reason: str) -> None:
+    conn.execute(
+        statement("SELECT crm_assets.ask_reread({connection}, {object}, %s, %s)", **_names(q)),
+        (record_id, reason),
+    )
+
+
+def _drift(conn: Conn, q: ApplySql, record_id: str, kind: str, reason: str) -> None:
+    conn.execute(
+        statement(
+            """INSERT INTO crm_assets.drift (connection, object, id, kind, reason)
+               VALUES ({connection}, {object}, %s, %s, %s)
+               ON CONFLICT (connection, object, id, kind, field) WHERE state = 'open'
+                   DO UPDATE SET reason = excluded.reason, seen_at = clock_timestamp()""",
+            **_names(q),
+        ),
+        (record_id, kind, reason),
+    )
+
+
+def _names(q: ApplySql) -> dict[str, sql.Composable]:
+    return {
+        "mirror": q.mirror,
+        "stage": q.stage,
+        "connection": sql.Literal(q.connection),
+        "object": sql.Literal(q.obj.table),
+    }

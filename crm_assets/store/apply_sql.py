@@ -1,0 +1,351 @@
+"""The statements of ``apply`` for one object, generated from its describe.
+
+Each statement of a batch is bounded by the batch's id range and joins temporary tables by key: arrays of thousands
+of ids, or an unbounded join, flip the plan to scans of the whole stage or mirror.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from psycopg import sql
+
+from crm_assets.core.model import Field, FieldType, Object
+from crm_assets.store.database import statement
+from crm_assets.store.ddl import stage_schema
+
+UNSETTLED = "('pending', 'sending', 'unknown', 'conflict')"
+
+_VISIBLE = "(s._load IS NULL OR s._load = ANY (%(loads)s))"
+
+_UUID = "^[0-9a-f]{{8}}-[0-9a-f]{{4}}-[0-9a-f]{{4}}-[0-9a-f]{{4}}-[0-9a-f]{{12}}$"
+
+_NEWER = "(p.version_null OR m._version IS NULL OR s._version > m._version)"
+
+TEMPORARY = """
+CREATE TEMPORARY TABLE IF NOT EXISTS crm_assets_pick (
+    id text PRIMARY KEY,
+    seq bigint NOT NULL,
+    seqs bigint[] NOT NULL,
+    eligible boolean NOT NULL,
+    deleted boolean NOT NULL,
+    version_null boolean NOT NULL,
+    row_id uuid,
+    held jsonb,
+    act text
+) ON COMMIT DELETE ROWS
+"""
+
+
+def staged(fld: Field) -> sql.Composable:
+    """A field of the stage as the mirror stores it: Arrow's decimals carry 18 digits, the mirror only real ones."""
+    column = sql.Identifier("s", fld.column)
+    return statement("trim_scale({c})", c=column) if fld.type is FieldType.NUMBER else column
+
+
+@dataclass(frozen=True)
+class ApplySql:
+    """Statements for ``connection`` and ``obj``; parameters are named (``lo``, ``hi``, ``loads``, …)."""
+
+    connection: str
+    obj: Object
+
+    @cached_property
+    def mirror(self) -> sql.Composable:
+        return sql.Identifier(self.connection, self.obj.table)
+
+    @cached_property
+    def stage(self) -> sql.Composable:
+        return sql.Identifier(stage_schema(self.connection), self.obj.table)
+
+    def _each(self, template: str, fields: tuple[Field, ...] | None = None, glue: str = ", ") -> sql.Composable:
+        chosen = self.obj.fields if fields is None else fields
+        return sql.SQL(glue).join(
+            statement(template, c=sql.Identifier(f.column), k=sql.Literal(f.column)) for f in chosen
+        )
+
+    def _make(self, text: str, **names: sql.Composable) -> sql.Composed:
+        return statement(
+            text,
+            mirror=self.mirror,
+            stage=self.stage,
+            connection=sql.Literal(self.connection),
+            object=sql.Literal(self.obj.table),
+            **names,
+        )
+
+    def _external(self, alias: str) -> sql.Composable:
+        """The row_id that travels in the record's external-id field, or NULL when there is none."""
+        column = self.obj.external_id_column
+        if column is None:
+            return sql.SQL("NULL::uuid")
+        return statement(f"(CASE WHEN {{c}} ~ '{_UUID}' THEN {{c}}::uuid END)", c=sql.Identifier(alias, column))
+
+    @cached_property
+    def bounds(self) -> sql.Composed:
+        """The first and last id of the next batch after ``lo``."""
+        return self._make(
+            f"""SELECT min(id), max(id) FROM (
+                    SELECT DISTINCT s.id FROM {{stage}} s
+                     WHERE s.id > %(lo)s AND s._source <> 'reply' AND {_VISIBLE}
+                     ORDER BY s.id LIMIT %(size)s) x"""
+        )
+
+    @cached_property
+    def pick(self) -> sql.Composed:
+        """The newest observation of each id; all of an id's rows are taken together.
+
+        An observation without a version is a primary read that found nothing: ids are never used again, so it is
+        newer than any version.
+        """
+        return self._make(
+            f"""INSERT INTO crm_assets_pick (id, seq, seqs, eligible, deleted, version_null)
+                SELECT s.id,
+                       (array_agg(s._seq ORDER BY ok DESC, s._version DESC NULLS FIRST,
+                                  (s._source = 'lagging'), s._observed_at DESC))[1],
+                       array_agg(s._seq),
+                       bool_or(ok),
+                       (array_agg(s._deleted ORDER BY ok DESC, s._version DESC NULLS FIRST,
+                                  (s._source = 'lagging'), s._observed_at DESC))[1],
+                       bool_or(ok AND s._version IS NULL)
+                  FROM {{stage}} s
+                  LEFT JOIN crm_assets.floor f
+                    ON f.connection = {{connection}} AND f.object = {{object}} AND f.id = s.id
+                 CROSS JOIN LATERAL (
+                    SELECT f.id IS NULL OR s._observed_at >= f.floor_at AND s._source <> 'lagging' AS ok) o
+                 WHERE s.id >= %(lo)s AND s.id <= %(hi)s AND s._source <> 'reply' AND {_VISIBLE}
+                 GROUP BY s.id"""
+        )
+
+    @cached_property
+    def find(self) -> sql.Composed:
+        return self._make(
+            """UPDATE crm_assets_pick p SET row_id = m.row_id FROM {mirror} m
+                WHERE m.id = p.id AND m.id >= %(lo)s AND m.id <= %(hi)s"""
+        )
+
+    @cached_property
+    def lock(self) -> sql.Composed:
+        """Statement 1: lock what can be locked at once; NO KEY UPDATE lets the product's foreign keys be."""
+        return self._make(
+            """WITH locked AS (
+                    SELECT m.row_id FROM {mirror} m JOIN crm_assets_pick p ON p.row_id = m.row_id
+                     WHERE m.id >= %(lo)s AND m.id <= %(hi)s AND p.eligible AND NOT p.deleted
+                       FOR NO KEY UPDATE OF m SKIP LOCKED)
+               UPDATE crm_assets_pick p SET act = 'locked' FROM locked l WHERE l.row_id = p.row_id"""
+        )
+
+    @cached_property
+    def hold(self) -> sql.Composed:
+        """Which fields of the locked rows are unsettled. Seen after the lock, so no product write is missed."""
+        return self._make(
+            f"""UPDATE crm_assets_pick p SET held = u.held
+                  FROM (SELECT o.row_id, jsonb_object_agg(k, true) AS held
+                          FROM crm_assets_pick q
+                          JOIN crm_assets.outbox o
+                            ON o.connection = {{connection}} AND o.object = {{object}} AND o.row_id = q.row_id
+                         CROSS JOIN LATERAL jsonb_object_keys(o.new) k
+                         WHERE q.act = 'locked' AND o.state IN {UNSETTLED}
+                         GROUP BY o.row_id) u
+                 WHERE p.row_id = u.row_id AND p.act = 'locked'"""
+        )
+
+    @cached_property
+    def decide(self) -> sql.Composed:
+        """What to do with each locked row: write, same, skip, or re-read by id."""
+        differs = "(NOT coalesce(p.held ? {k}, false) AND m.{c} IS DISTINCT FROM s.{c})"
+        writable = tuple(f for f in self.obj.fields if f.writable)
+        return self._make(
+            f"""UPDATE crm_assets_pick p SET act = CASE
+                    WHEN f.id IS NOT NULL THEN
+                        CASE WHEN s._observed_at >= f.floor_at AND s._source <> 'lagging' THEN 'first' ELSE 'skip' END
+                    WHEN m._deleted_at IS NOT NULL THEN
+                        CASE WHEN s._source = 'id' AND s._observed_at > m._deleted_at THEN 'write'
+                             WHEN {_NEWER} THEN 'reread' ELSE 'skip' END
+                    WHEN {_NEWER} THEN 'write'
+                    WHEN s._version < m._version OR s._source = 'lagging' THEN 'skip'
+                    WHEN NOT ({{differs}}) THEN 'same'
+                    WHEN s._observed_at <= m._observed_at THEN 'skip'
+                    WHEN s._source <> 'id' AND ({{writable}}) THEN 'reread'
+                    ELSE 'write' END
+                  FROM crm_assets_pick q
+                  JOIN {{stage}} s ON s._seq = q.seq
+                  JOIN {{mirror}} m ON m.row_id = q.row_id
+                  LEFT JOIN crm_assets.floor f
+                    ON f.connection = {{connection}} AND f.object = {{object}} AND f.id = q.id
+                 WHERE q.id = p.id AND q.act = 'locked' AND m.id >= %(lo)s AND m.id <= %(hi)s
+                   AND s.id >= %(lo)s AND s.id <= %(hi)s""",
+            differs=self._each(differs, glue=" OR ") if self.obj.fields else sql.SQL("false"),
+            writable=self._each(differs, writable, glue=" OR ") if writable else sql.SQL("false"),
+        )
+
+    @cached_property
+    def lock_outbox(self) -> sql.Composed:
+        """In order of seq, as every other place that takes several of these locks."""
+        return self._make(
+            f"""SELECT o.seq FROM crm_assets.outbox o JOIN crm_assets_pick p ON p.row_id = o.row_id
+                 WHERE o.connection = {{connection}} AND o.object = {{object}} AND o.state IN {UNSETTLED}
+                   AND p.held IS NOT NULL AND p.act IN ('write', 'first')
+                 ORDER BY o.seq FOR NO KEY UPDATE OF o"""
+        )
+
+    @cached_property
+    def theirs(self) -> sql.Composed:
+        """What the CRM has for the held fields goes beside the product's value. The first read after a reply is
+        also the new base of pending writes of the fields that were settled."""
+        return self._make(
+            f"""UPDATE crm_assets.outbox o
+                   SET theirs = coalesce(o.theirs, '{{{{}}}}') || (
+                           SELECT jsonb_object_agg(k, to_jsonb(s) -> k) FROM jsonb_object_keys(o.new) k),
+                       theirs_version = s._version::text,
+                       base = CASE WHEN p.act = 'first' AND o.state = 'pending' AND o.base IS NOT NULL
+                                   THEN o.base || coalesce((
+                                       SELECT jsonb_object_agg(k, to_jsonb(s) -> k) FROM jsonb_object_keys(o.new) k
+                                        WHERE k = ANY (f.fields)), '{{{{}}}}')
+                                   ELSE o.base END
+                  FROM crm_assets_pick p
+                  JOIN {{stage}} s ON s._seq = p.seq
+                  LEFT JOIN crm_assets.floor f
+                    ON f.connection = {{connection}} AND f.object = {{object}} AND f.id = p.id
+                 WHERE p.row_id = o.row_id AND o.connection = {{connection}} AND o.object = {{object}}
+                   AND o.state IN {UNSETTLED} AND o.op = 'update' AND p.held IS NOT NULL
+                   AND p.act IN ('write', 'first')"""
+        )
+
+    @cached_property
+    def write(self) -> sql.Composed:
+        """Statement 2: only rows locked by statement 1, held fields keep the product's value."""
+        sets = sql.SQL(", ").join(
+            statement(
+                "{c} = CASE WHEN p.held ? {k} THEN m.{c} ELSE {v} END",
+                c=sql.Identifier(f.column),
+                k=sql.Literal(f.column),
+                v=staged(f),
+            )
+            for f in self.obj.fields
+        )
+        comma = sql.SQL(", ") if self.obj.fields else sql.SQL("")
+        return self._make(
+            """UPDATE {mirror} m
+                  SET {sets}{comma} _version = s._version, _observed_at = s._observed_at, _deleted_at = NULL
+                 FROM crm_assets_pick p JOIN {stage} s ON s._seq = p.seq
+                WHERE m.row_id = p.row_id AND p.act IN ('write', 'first')
+                  AND m.id >= %(lo)s AND m.id <= %(hi)s AND s.id >= %(lo)s AND s.id <= %(hi)s""",
+            sets=sets,
+            comma=comma,
+        )
+
+    @cached_property
+    def lower_floor(self) -> sql.Composed:
+        return self._make(
+            """DELETE FROM crm_assets.floor f USING crm_assets_pick p
+                WHERE f.connection = {connection} AND f.object = {object} AND f.id = p.id AND p.act = 'first'"""
+        )
+
+    @cached_property
+    def insert(self) -> sql.Composed:
+        """Ids with no mirror row and no tombstone, in id order. A row that appears meanwhile wins: DO NOTHING."""
+        comma = sql.SQL(", ") if self.obj.fields else sql.SQL("")
+        return self._make(
+            """WITH born AS (
+                INSERT INTO {mirror} (row_id, id, {columns}{comma} _version, _observed_at)
+                SELECT CASE WHEN x.row_id IS NOT NULL
+                             AND NOT EXISTS (SELECT FROM crm_assets.tombstone t WHERE t.connection = {connection}
+                                             AND t.object = {object} AND t.row_id = x.row_id)
+                             AND NOT EXISTS (SELECT FROM {mirror} m WHERE m.row_id = x.row_id)
+                            THEN x.row_id ELSE uuidv7() END,
+                       s.id, {values}{comma} s._version, s._observed_at
+                  FROM crm_assets_pick p
+                  JOIN {stage} s ON s._seq = p.seq
+                 CROSS JOIN LATERAL (SELECT {external} AS row_id) x
+                 WHERE p.row_id IS NULL AND p.eligible AND NOT p.deleted
+                   AND s.id >= %(lo)s AND s.id <= %(hi)s
+                   AND NOT EXISTS (SELECT FROM {mirror} m WHERE m.id = p.id)
+                   AND NOT EXISTS (SELECT FROM {mirror} m WHERE m.row_id = x.row_id AND m.id IS NULL)
+                   AND NOT EXISTS (SELECT FROM crm_assets.tombstone t WHERE t.connection = {connection}
+                                   AND t.object = {object} AND t.id = p.id)
+                 ORDER BY s.id
+                ON CONFLICT DO NOTHING RETURNING id)
+               UPDATE crm_assets_pick p SET act = 'born' FROM born b WHERE b.id = p.id""",
+            columns=self._each("{c}"),
+            values=sql.SQL(", ").join(staged(f) for f in self.obj.fields),
+            comma=comma,
+            external=self._external("s"),
+        )
+
+    @cached_property
+    def buried(self) -> sql.Composed:
+        """Observations of tombstoned ids: a primary read begun after the tombstone lifts it (later, on its own);
+        any other sign of life only asks for such a read. While our own delete is unsettled nothing lifts it."""
+        return self._make(
+            f"""UPDATE crm_assets_pick p SET act = CASE
+                    WHEN NOT p.eligible THEN 'skip'
+                    WHEN d.seq IS NOT NULL THEN 'deleting'
+                    WHEN p.deleted THEN 'skip'
+                    WHEN s._source = 'id' AND s._observed_at > t.observed_at THEN 'lift'
+                    WHEN t.version IS NULL OR s._version::text IS NULL
+                         OR s._version > (t.version)::{{version}} THEN 'reread'
+                    ELSE 'skip' END
+                  FROM crm_assets_pick q
+                  JOIN {{stage}} s ON s._seq = q.seq
+                  JOIN crm_assets.tombstone t
+                    ON t.connection = {{connection}} AND t.object = {{object}} AND t.id = q.id
+                  LEFT JOIN LATERAL (
+                    SELECT o.seq FROM crm_assets.outbox o
+                     WHERE o.connection = {{connection}} AND o.object = {{object}} AND o.row_id = t.row_id
+                       AND o.op = 'delete' AND o.state IN {UNSETTLED} LIMIT 1) d ON true
+                 WHERE q.id = p.id AND q.row_id IS NULL AND q.act IS NULL""",
+            version=sql.SQL("text" if self.obj.version_text else "timestamptz"),
+        )
+
+    @cached_property
+    def theirs_of_deletes(self) -> sql.Composed:
+        """What the CRM shows of a record that we are about to delete; the drain compares it with the base."""
+        return self._make(
+            f"""UPDATE crm_assets.outbox o
+                   SET theirs = to_jsonb(s)
+                                - '{{{{_seq,_load,_source,_observed_at,_outbox,_version,_deleted,id}}}}'::text[],
+                       theirs_version = s._version::text
+                  FROM crm_assets_pick p
+                  JOIN {{stage}} s ON s._seq = p.seq
+                  JOIN crm_assets.tombstone t
+                    ON t.connection = {{connection}} AND t.object = {{object}} AND t.id = p.id
+                 WHERE p.act = 'deleting' AND NOT p.deleted AND o.connection = {{connection}} AND o.object = {{object}}
+                   AND o.row_id = t.row_id AND o.op = 'delete' AND o.state IN {UNSETTLED}"""
+        )
+
+    @cached_property
+    def reread(self) -> sql.Composed:
+        return self._make(
+            """WITH asked AS (
+                    INSERT INTO crm_assets.inbox (connection, event_id, object, record_id, change, reason)
+                    SELECT {connection}, 'reread:' || gen_random_uuid(), {object}, p.id, 'reread', 'apply'
+                      FROM crm_assets_pick p WHERE p.act = 'reread' RETURNING 1)
+               SELECT count(*), CASE WHEN count(*) > 0
+                                     THEN pg_notify('crm_assets_inbox', {connection})::text END FROM asked"""
+        )
+
+    @cached_property
+    def consume(self) -> sql.Composed:
+        """Only rows that the batch saw: one that was committed meanwhile stays for the next pass."""
+        return self._make(
+            """DELETE FROM {stage} s USING (
+                    SELECT unnest(p.seqs) AS seq FROM crm_assets_pick p
+                     WHERE p.act IN ('write', 'first', 'same', 'skip', 'reread', 'born', 'deleting')
+                        OR NOT p.eligible) d
+                WHERE s._seq = d.seq AND s.id >= %(lo)s AND s.id <= %(hi)s"""
+        )
+
+    @cached_property
+    def counts(self) -> sql.Composed:
+        return self._make(
+            """SELECT count(*) FILTER (WHERE act = 'born'),
+                      count(*) FILTER (WHERE act IN ('write', 'first')),
+                      count(*) FILTER (WHERE act IN ('same', 'skip', 'deleting') OR NOT eligible),
+                      count(*) FILTER (WHERE act = 'reread'),
+                      array_agg(id ORDER BY id) FILTER (WHERE eligible AND deleted AND act IS NULL),
+                      array_agg(id ORDER BY id) FILTER (WHERE act = 'lift'),
+                      array_agg(id) FILTER (WHERE act IN ('born', 'write', 'first'))
+                 FROM crm_assets_pick"""
+        )

@@ -1,0 +1,94 @@
+"""Connections to Postgres: one pool per process, transactions as context managers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, datetime, time
+from functools import partial
+from typing import Any, LiteralString, cast
+
+import simplejson
+from psycopg import Connection, OperationalError, sql
+from psycopg.types.json import set_json_dumps, set_json_loads
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from crm_assets.core.errors import ConfigurationError
+
+Conn = Connection[tuple[Any, ...]]
+
+SYNC_ROLE = "crm_assets_sync"
+"""The role that writes mirror tables on behalf of the CRM; capture does not fire for it."""
+
+
+def statement(text: str, **names: sql.Composable) -> sql.Composed:
+    """A statement whose ``{name}`` places are identifiers or fragments; values are always parameters."""
+    # Every text is a constant of this package; the type checker cannot see that through an f-string.
+    return sql.SQL(cast("LiteralString", text)).format(**names)
+
+
+def plain_url(url: str) -> str:
+    """The URL as libpq reads it: SQLAlchemy's driver suffix (``postgresql+psycopg://``) removed."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme.split("+")[0] not in ("postgresql", "postgres"):
+        raise ConfigurationError(
+            "CRM_ASSETS_DATABASE_URL is not a PostgreSQL URL; write postgresql://user:password@host:port/database"
+        )
+    return f"postgresql://{rest}"
+
+
+class Database:
+    """A pool of connections to one database. Safe to use from several threads.
+
+    Rows come as tuples; JSON numbers come as Decimal, so that no digit is lost on the way through Python.
+    """
+
+    def __init__(self, url: str, *, max_size: int = 10) -> None:
+        self.url = plain_url(url)
+        self.pool: ConnectionPool[Conn] = ConnectionPool(
+            self.url,
+            connection_class=Connection[tuple[Any, ...]],
+            min_size=0,
+            max_size=max_size,
+            open=False,
+            timeout=10,
+            kwargs={"application_name": "crm_assets", "options": "-c timezone=UTC"},
+            configure=_configure,
+            check=ConnectionPool.check_connection,
+        )
+        self.pool.open()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Conn]:
+        """One transaction, READ COMMITTED; committed at the end, rolled back on an exception."""
+        try:
+            with self.pool.connection() as conn:
+                yield conn
+        except PoolTimeout as error:
+            raise OperationalError(f"no connection to Postgres within {self.pool.timeout:g} s: {error}") from error
+
+    def now(self) -> datetime:
+        """The database's clock, which orders observations; never a process's own."""
+        with self.transaction() as conn:
+            row = conn.execute("SELECT clock_timestamp()").fetchone()
+        assert row is not None
+        return cast(datetime, row[0])
+
+    def close(self) -> None:
+        self.pool.close()
+
+
+def as_sync_role(conn: Conn) -> None:
+    """Act as the role of ``apply`` until the end of the transaction."""
+    conn.execute(statement("SET LOCAL ROLE {role}", role=sql.Identifier(SYNC_ROLE)))
+
+
+def _configure(conn: Conn) -> None:
+    set_json_loads(partial(simplejson.loads, use_decimal=True), conn)
+    set_json_dumps(partial(simplejson.dumps, use_decimal=True, default=_json_value), conn)
+
+
+def _json_value(value: object) -> str:
+    if isinstance(value, date | time):
+        return value.isoformat()
+    return str(value)

@@ -1,0 +1,158 @@
+-- What a person calls. SECURITY DEFINER with a fixed search_path: the writer role may call them and nothing more.
+
+-- Tell apply to do the mirror's part of an outbox row that changed its state.
+CREATE FUNCTION crm_assets.reply(p_seq bigint) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE o crm_assets.outbox;
+BEGIN
+    SELECT * INTO STRICT o FROM crm_assets.outbox WHERE seq = p_seq;
+    EXECUTE format('INSERT INTO %I.%I (_source, _observed_at, _outbox, _deleted, id)
+                    VALUES (''reply'', clock_timestamp(), $1, false, $2)', o.connection || '_stage', o.object)
+        USING o.seq, o.id;
+    PERFORM pg_notify('crm_assets_stage', o.connection);
+END $$;
+
+-- Ask for a fresh read of a record. The re-read also ends the record's floor and rebases what waits behind it.
+CREATE FUNCTION crm_assets.ask_reread(p_connection text, p_object text, p_id text, p_reason text) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    INSERT INTO crm_assets.inbox (connection, event_id, object, record_id, change, reason)
+    VALUES (p_connection, 'reread:' || gen_random_uuid(), p_object, p_id, 'reread', p_reason);
+    SELECT pg_notify('crm_assets_inbox', p_connection);
+$$;
+
+-- Nothing read before this moment counts for the record any more.
+CREATE FUNCTION crm_assets.raise_floor(p_connection text, p_object text, p_id text, p_fields text[]) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
+    INSERT INTO crm_assets.floor AS f (connection, object, id, floor_at, fields)
+    VALUES (p_connection, p_object, p_id, clock_timestamp(), p_fields)
+    ON CONFLICT (connection, object, id) DO UPDATE
+        SET floor_at = excluded.floor_at,
+            fields = ARRAY(SELECT DISTINCT unnest(f.fields || excluded.fields));
+$$;
+
+CREATE FUNCTION crm_assets.keys(p jsonb) RETURNS text[]
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT coalesce(array_agg(k), '{}') FROM jsonb_object_keys(coalesce(p, '{}'::jsonb)) k
+$$;
+
+CREATE FUNCTION crm_assets.retry(seq bigint) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE o crm_assets.outbox; later bigint;
+BEGIN
+    SELECT * INTO o FROM crm_assets.outbox x WHERE x.seq = retry.seq FOR UPDATE;
+    IF NOT FOUND THEN RAISE EXCEPTION 'there is no outbox row %', retry.seq; END IF;
+    IF o.state <> 'rejected' THEN
+        RAISE EXCEPTION 'outbox row % is %; only a rejected write can be retried', o.seq, o.state;
+    END IF;
+    SELECT min(x.seq) INTO later FROM crm_assets.outbox x
+     WHERE x.connection = o.connection AND x.object = o.object AND x.row_id = o.row_id AND x.seq > o.seq
+       AND x.state NOT IN ('superseded', 'discarded')
+       AND (x.op <> 'update' OR o.op <> 'update' OR x.new ?| crm_assets.keys(o.new));
+    IF later IS NOT NULL THEN
+        RAISE EXCEPTION 'outbox row % cannot be retried: the later write % concerns the same fields', o.seq, later;
+    END IF;
+    UPDATE crm_assets.outbox x
+       SET state = 'pending', reason = NULL, attempts = 0, next_try_at = clock_timestamp() WHERE x.seq = o.seq;
+    PERFORM crm_assets.reply(o.seq);
+    PERFORM pg_notify('crm_assets_outbox', o.connection);
+    RETURN 'pending';
+END $$;
+
+CREATE FUNCTION crm_assets.discard(seq bigint) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE o crm_assets.outbox;
+BEGIN
+    SELECT * INTO o FROM crm_assets.outbox x WHERE x.seq = discard.seq FOR UPDATE;
+    IF NOT FOUND THEN RAISE EXCEPTION 'there is no outbox row %', discard.seq; END IF;
+    IF o.state NOT IN ('pending', 'rejected', 'conflict', 'unknown') THEN
+        RAISE EXCEPTION 'outbox row % is % and cannot be discarded', o.seq, o.state;
+    END IF;
+    UPDATE crm_assets.outbox x SET state = 'discarded', reason = coalesce(x.reason, 'discarded by ' || session_user)
+     WHERE x.seq = o.seq;
+    UPDATE crm_assets.conflict c
+       SET state = 'resolved', resolution = 'discarded', resolved_at = clock_timestamp(), resolved_by = session_user
+     WHERE c.seq = o.seq AND c.state = 'open';
+    PERFORM crm_assets.reply(o.seq);
+    IF o.id IS NOT NULL THEN
+        PERFORM crm_assets.raise_floor(o.connection, o.object, o.id, crm_assets.keys(o.new));
+        PERFORM crm_assets.ask_reread(o.connection, o.object, o.id, 'discarded write');
+    END IF;
+    RETURN 'discarded';
+END $$;
+
+-- Settle an open conflict: 'product' sends our value over theirs, 'crm' puts theirs in the mirror. Each field of the
+-- write is decided for itself; the write goes on when its last field is.
+CREATE FUNCTION crm_assets.resolve(conflict_id bigint, winner text) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE c crm_assets.conflict; o crm_assets.outbox; mine jsonb; undone jsonb; lost bigint;
+BEGIN
+    IF winner NOT IN ('crm', 'product') THEN
+        RAISE EXCEPTION 'resolve takes ''crm'' or ''product'', not %', quote_literal(winner);
+    END IF;
+    SELECT * INTO c FROM crm_assets.conflict x WHERE x.conflict_id = resolve.conflict_id;
+    IF NOT FOUND THEN RAISE EXCEPTION 'there is no conflict %', resolve.conflict_id; END IF;
+    SELECT * INTO STRICT o FROM crm_assets.outbox x WHERE x.seq = c.seq FOR UPDATE;
+    SELECT * INTO c FROM crm_assets.conflict x WHERE x.conflict_id = resolve.conflict_id FOR UPDATE;
+    IF c.state <> 'open' OR o.state <> 'conflict' THEN
+        RAISE EXCEPTION 'conflict % is already settled', c.conflict_id;
+    END IF;
+    UPDATE crm_assets.conflict x
+       SET state = 'resolved', resolution = winner, resolved_at = clock_timestamp(), resolved_by = session_user
+     WHERE x.conflict_id = c.conflict_id;
+    IF EXISTS (SELECT FROM crm_assets.conflict x WHERE x.seq = o.seq AND x.state = 'open') THEN
+        RETURN 'conflict';
+    END IF;
+    IF o.op <> 'update' THEN
+        IF EXISTS (SELECT FROM crm_assets.conflict x WHERE x.seq = o.seq AND x.resolution = 'crm') THEN
+            RETURN crm_assets.discard(o.seq);
+        END IF;
+        UPDATE crm_assets.outbox x SET state = 'pending', base = coalesce(x.base, '{}') || coalesce(x.theirs, '{}'),
+               next_try_at = clock_timestamp(), reason = NULL WHERE x.seq = o.seq;
+        PERFORM pg_notify('crm_assets_outbox', o.connection);
+        RETURN 'pending';
+    END IF;
+    SELECT jsonb_object_agg(x.field, x.theirs) FILTER (WHERE x.resolution = 'crm') INTO undone
+      FROM crm_assets.conflict x WHERE x.seq = o.seq;
+    mine := o.new - crm_assets.keys(undone);
+    IF mine = '{}'::jsonb THEN RETURN crm_assets.discard(o.seq); END IF;
+    IF undone IS NOT NULL THEN
+        -- The fields the CRM won leave the write and are kept as a discarded row of their own.
+        INSERT INTO crm_assets.outbox
+            (connection, object, op, row_id, id, base, new, theirs, theirs_version, state, reason, actor, txid,
+             created_at, settled_at)
+        VALUES (o.connection, o.object, o.op, o.row_id, o.id, o.base, o.new - crm_assets.keys(mine), o.theirs,
+                o.theirs_version, 'discarded', 'conflict resolved for the CRM', o.actor, o.txid,
+                o.created_at, clock_timestamp())
+        RETURNING outbox.seq INTO lost;
+        PERFORM crm_assets.reply(lost);
+    END IF;
+    UPDATE crm_assets.outbox x
+       SET state = 'pending', new = mine, reason = NULL, next_try_at = clock_timestamp(),
+           base = (SELECT jsonb_object_agg(k, coalesce(o.theirs, '{}') -> k) FROM jsonb_object_keys(mine) k)
+     WHERE x.seq = o.seq;
+    PERFORM pg_notify('crm_assets_outbox', o.connection);
+    RETURN 'pending';
+END $$;
+
+CREATE FUNCTION crm_assets.pause(connection text) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    INSERT INTO crm_assets.connection_state (connection, paused, changed_by) VALUES ($1, true, session_user)
+    ON CONFLICT (connection) DO UPDATE
+        SET paused = true, changed_at = clock_timestamp(), changed_by = excluded.changed_by
+$$;
+
+CREATE FUNCTION crm_assets.resume(connection text) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    INSERT INTO crm_assets.connection_state (connection, paused, changed_by) VALUES ($1, false, session_user)
+    ON CONFLICT (connection) DO UPDATE
+        SET paused = false, changed_at = clock_timestamp(), changed_by = excluded.changed_by;
+    SELECT pg_notify('crm_assets_outbox', $1);
+$$;
+
+REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA crm_assets FROM PUBLIC;
+GRANT USAGE ON SCHEMA crm_assets TO crm_assets_reader, crm_assets_writer, crm_assets_sync;
+GRANT SELECT ON ALL TABLES IN SCHEMA crm_assets TO crm_assets_reader, crm_assets_writer;
+GRANT EXECUTE ON FUNCTION crm_assets.retry, crm_assets.discard, crm_assets.resolve, crm_assets.pause, crm_assets.resume
+    TO crm_assets_writer;
+GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA crm_assets TO crm_assets_sync;
+GRANT EXECUTE ON FUNCTION crm_assets.keys, crm_assets.ask_reread, crm_assets.raise_floor TO crm_assets_sync;

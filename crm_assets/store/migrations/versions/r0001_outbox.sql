@@ -1,0 +1,65 @@
+-- The product's writes as data. Rows are made by the capture triggers, in the product's own transaction.
+CREATE TABLE crm_assets.outbox (
+    seq             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    connection      text NOT NULL,
+    object          text NOT NULL,
+    op              text NOT NULL CHECK (op IN ('create', 'update', 'delete', 'undelete', 'merge')),
+    row_id          uuid NOT NULL,
+    id              text,
+    base            jsonb,
+    new             jsonb,
+    theirs          jsonb,
+    theirs_version  text,
+    state           text NOT NULL DEFAULT 'pending' CHECK (state IN
+                    ('pending', 'sending', 'confirmed', 'rejected', 'conflict', 'unknown', 'superseded', 'discarded')),
+    reason          text,
+    waiting_for     text,
+    attempts        integer NOT NULL DEFAULT 0,
+    next_try_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    claimed_by      text,
+    lease_until     timestamptz,
+    sent_at         timestamptz,
+    absorbed_by     bigint,
+    actor           text NOT NULL DEFAULT session_user,
+    txid            xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    settled_at      timestamptz
+);
+CREATE INDEX outbox_unsettled ON crm_assets.outbox (connection, object, row_id, seq)
+    WHERE state IN ('pending', 'sending', 'unknown', 'conflict');
+CREATE UNIQUE INDEX outbox_sending ON crm_assets.outbox (connection, object, row_id) WHERE state = 'sending';
+CREATE INDEX outbox_due ON crm_assets.outbox (connection, next_try_at) WHERE state IN ('pending', 'unknown', 'sending');
+CREATE INDEX outbox_record ON crm_assets.outbox (connection, object, row_id, seq);
+
+-- Which state may follow which. A settled row stays what it is, except that a person may retry or discard a
+-- rejected one.
+CREATE FUNCTION crm_assets.check_outbox_transition() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF (OLD.state, NEW.state) NOT IN (
+        ('pending', 'sending'), ('pending', 'superseded'), ('pending', 'discarded'), ('pending', 'conflict'),
+        ('pending', 'rejected'),
+        ('sending', 'confirmed'), ('sending', 'rejected'), ('sending', 'conflict'), ('sending', 'unknown'),
+        ('sending', 'pending'), ('sending', 'discarded'),
+        ('unknown', 'confirmed'), ('unknown', 'pending'), ('unknown', 'conflict'), ('unknown', 'rejected'),
+        ('unknown', 'discarded'),
+        ('conflict', 'pending'), ('conflict', 'discarded'), ('conflict', 'confirmed'), ('conflict', 'superseded'),
+        ('rejected', 'pending'), ('rejected', 'discarded'))
+    THEN
+        RAISE EXCEPTION 'outbox row % is % and cannot become %', OLD.seq, OLD.state, NEW.state;
+    END IF;
+    IF NEW.state IN ('confirmed', 'rejected', 'superseded', 'discarded') THEN
+        NEW.settled_at := clock_timestamp();
+        NEW.waiting_for := NULL;
+    ELSE
+        NEW.settled_at := NULL;
+    END IF;
+    IF NEW.state <> 'sending' THEN
+        NEW.claimed_by := NULL;
+        NEW.lease_until := NULL;
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER outbox_transition BEFORE UPDATE OF state ON crm_assets.outbox
+    FOR EACH ROW WHEN (OLD.state IS DISTINCT FROM NEW.state)
+    EXECUTE FUNCTION crm_assets.check_outbox_transition();

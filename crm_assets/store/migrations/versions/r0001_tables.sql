@@ -1,0 +1,181 @@
+-- Everything that is known about a connection besides its records. Names of connections and objects are the
+-- mirror's (schema and table), times are the database's clock.
+
+-- The stored describe: what the CRM said its objects look like, and the column chosen for each field.
+CREATE TABLE crm_assets.object (
+    connection    text NOT NULL,
+    object        text NOT NULL,
+    name          text NOT NULL,
+    writable      boolean NOT NULL,
+    described     jsonb NOT NULL,
+    columns       jsonb NOT NULL,
+    described_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (connection, object)
+);
+
+-- How far each object has been read; moved only by apply, by compare-and-set.
+CREATE TABLE crm_assets.cursor (
+    connection      text NOT NULL,
+    object          text NOT NULL,
+    cursor          text,
+    moved_at        timestamptz,
+    lease_owner     text,
+    lease_until     timestamptz,
+    complete        boolean,
+    complete_as_of  timestamptz,
+    PRIMARY KEY (connection, object)
+);
+
+-- One read of a window: its rows are in the stage table under load_id and count once the load is landed.
+CREATE TABLE crm_assets.load (
+    load_id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    connection   text NOT NULL,
+    object       text NOT NULL,
+    kind         text NOT NULL CHECK (kind IN ('full', 'incremental', 'backfill', 'repair')),
+    low          text,
+    high         text,
+    from_cursor  text,
+    owner        text NOT NULL,
+    state        text NOT NULL DEFAULT 'landing' CHECK (state IN ('landing', 'landed', 'applied', 'abandoned')),
+    rows         bigint,
+    observed_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    landed_at    timestamptz,
+    applied_at   timestamptz
+);
+CREATE INDEX load_open ON crm_assets.load (connection, object) WHERE state IN ('landing', 'landed');
+
+-- Hints that a record changed, from the vendor's events or from ourselves; each one is a re-read by id.
+CREATE TABLE crm_assets.inbox (
+    seq          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    connection   text NOT NULL,
+    event_id     text NOT NULL,
+    object       text NOT NULL,
+    record_id    text NOT NULL,
+    change       text NOT NULL,
+    at           timestamptz,
+    state        text NOT NULL DEFAULT 'pending'
+                 CHECK (state IN ('pending', 'claimed', 'done', 'failed', 'ignored')),
+    attempts     integer NOT NULL DEFAULT 0,
+    next_try_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    claimed_by   text,
+    lease_until  timestamptz,
+    reason       text,
+    received_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    done_at      timestamptz,
+    UNIQUE (connection, event_id)
+);
+CREATE INDEX inbox_open ON crm_assets.inbox (connection, object, next_try_at) WHERE state IN ('pending', 'claimed');
+
+-- A deleted record: its row_id for ever, its last values, and who deleted it.
+CREATE TABLE crm_assets.tombstone (
+    connection   text NOT NULL,
+    object       text NOT NULL,
+    row_id       uuid NOT NULL,
+    id           text,
+    "values"     jsonb NOT NULL,
+    deleted_by   text NOT NULL CHECK (deleted_by IN ('crm', 'product')),
+    actor        text,
+    version      text,
+    observed_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (connection, object, row_id)
+);
+CREATE UNIQUE INDEX tombstone_id ON crm_assets.tombstone (connection, object, id) WHERE id IS NOT NULL;
+
+-- A record we wrote: reads begun before floor_at are older than our own write and are ignored for it. The first
+-- read begun after it is applied whatever its version, and gives the waiting writes of these fields their new base.
+CREATE TABLE crm_assets.floor (
+    connection  text NOT NULL,
+    object      text NOT NULL,
+    id          text NOT NULL,
+    floor_at    timestamptz NOT NULL,
+    fields      text[] NOT NULL DEFAULT '{}',
+    PRIMARY KEY (connection, object, id)
+);
+
+-- One row per field on which both sides changed.
+CREATE TABLE crm_assets.conflict (
+    conflict_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    connection     text NOT NULL,
+    object         text NOT NULL,
+    row_id         uuid NOT NULL,
+    id             text,
+    seq            bigint NOT NULL,
+    field          text NOT NULL,
+    base           jsonb,
+    ours           jsonb,
+    theirs         jsonb,
+    theirs_version text,
+    policy         text NOT NULL,
+    state          text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'resolved')),
+    resolution     text,
+    created_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    resolved_at    timestamptz,
+    resolved_by    text
+);
+CREATE UNIQUE INDEX conflict_open ON crm_assets.conflict (seq, field) WHERE state = 'open';
+
+-- Records merged in the CRM: the loser's identity leads to the survivor's.
+CREATE TABLE crm_assets.alias (
+    connection    text NOT NULL,
+    object        text NOT NULL,
+    row_id        uuid NOT NULL,
+    id            text,
+    survivor      uuid NOT NULL,
+    survivor_id   text,
+    merged_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (connection, object, row_id)
+);
+
+-- Differences between both ends that are known and not mended yet, set-aside records among them.
+CREATE TABLE crm_assets.drift (
+    drift_id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    connection   text NOT NULL,
+    object       text NOT NULL,
+    id           text NOT NULL,
+    kind         text NOT NULL,
+    field        text NOT NULL DEFAULT '',
+    cause        text,
+    reason       text,
+    state        text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'closed')),
+    found_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    seen_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    closed_at    timestamptz
+);
+CREATE UNIQUE INDEX drift_open ON crm_assets.drift (connection, object, id, kind, field) WHERE state = 'open';
+
+-- The vendor's limits as last seen.
+CREATE TABLE crm_assets.quota (
+    connection  text NOT NULL,
+    name        text NOT NULL,
+    used        bigint NOT NULL,
+    "limit"     bigint NOT NULL,
+    updated_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (connection, name)
+);
+
+-- What the relay did, for Dagster to show; and that it lives.
+CREATE TABLE crm_assets.activity (
+    seq         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    connection  text NOT NULL,
+    object      text NOT NULL,
+    kind        text NOT NULL,
+    counts      jsonb NOT NULL,
+    at          timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX activity_connection ON crm_assets.activity (connection, seq);
+
+CREATE TABLE crm_assets.heartbeat (
+    process     text PRIMARY KEY,
+    kind        text NOT NULL,
+    connection  text,
+    at          timestamptz NOT NULL DEFAULT clock_timestamp(),
+    pid         integer,
+    host        text
+);
+
+CREATE TABLE crm_assets.connection_state (
+    connection  text PRIMARY KEY,
+    paused      boolean NOT NULL DEFAULT false,
+    changed_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    changed_by  text
+);

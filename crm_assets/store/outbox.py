@@ -1,0 +1,271 @@
+"""The outbox: claiming the product's writes, earliest first per record."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from crm_assets.core.model import Object, Op
+from crm_assets.core.values import as_row_id
+from crm_assets.store.database import Conn, Database, statement
+from crm_assets.store.worker import LOCK_CLASS, Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A claimed outbox row. ``base``, ``new`` and ``theirs`` are JSON values by column name."""
+
+    seq: int
+    op: Op
+    row_id: UUID
+    id: str | None
+    base: Mapping[str, Any]
+    new: Mapping[str, Any]
+    created_at: datetime
+    attempts: int
+    sent_at: datetime | None = None
+
+
+_EARLIEST = """
+    SELECT o.seq, o.op, o.row_id, o.id, coalesce(o.base, '{{}}'), coalesce(o.new, '{{}}'), o.created_at, o.attempts
+      FROM crm_assets.outbox o
+     WHERE o.connection = %(connection)s AND o.object = %(object)s
+       AND o.state = 'pending' AND o.next_try_at <= clock_timestamp()
+       AND NOT EXISTS (
+            SELECT FROM crm_assets.outbox e
+             WHERE e.connection = o.connection AND e.object = o.object AND e.row_id = o.row_id
+               AND e.seq < o.seq AND e.state IN ('pending', 'sending', 'unknown'))
+       AND NOT EXISTS (
+            SELECT FROM crm_assets.outbox e
+             WHERE e.connection = o.connection AND e.object = o.object AND e.row_id = o.row_id
+               AND e.state IN ('conflict', 'sending', 'unknown') AND e.seq <> o.seq
+               AND (e.state <> 'conflict' OR o.op <> 'update' OR e.op <> 'update'
+                    OR e.new ?| crm_assets.keys(o.new)))
+       AND NOT EXISTS (
+            SELECT FROM crm_assets.floor f
+              JOIN {mirror} m ON m.id = f.id
+             WHERE f.connection = o.connection AND f.object = o.object AND m.row_id = o.row_id)
+     ORDER BY o.seq LIMIT %(limit)s
+       FOR UPDATE OF o SKIP LOCKED
+"""
+
+
+def claim(db: Database, connection: str, obj: Object, worker: Worker, limit: int, lease: timedelta) -> list[Write]:
+    """Claim the earliest unsettled write of up to ``limit`` records, in one short transaction.
+
+    Only a record's earliest one: plain SKIP LOCKED would hand two writes of a record to two workers. Later pending
+    updates of the record are folded in (they become ``superseded``). A record whose last write has not been re-read
+    yet waits, so that its next write gets the observed value as its base. Writes that wait for another record's id
+    are marked with ``waiting_for`` and stay.
+    """
+    with db.transaction() as conn:
+        rows = conn.execute(
+            statement(_EARLIEST, mirror=sql.Identifier(connection, obj.table)),
+            {"connection": connection, "object": obj.table, "limit": limit},
+        ).fetchall()
+        if not rows:
+            return []
+        writes = [Write(r[0], Op(r[1]), *r[2:]) for r in rows]
+        writes = _fold(conn, connection, obj, writes)
+        writes = _identify(conn, connection, obj, writes)
+        writes = _refer(conn, connection, obj, writes)
+        if writes:
+            conn.cursor().executemany(
+                """UPDATE crm_assets.outbox
+                      SET state = 'sending', claimed_by = %s, lease_until = clock_timestamp() + %s,
+                          sent_at = clock_timestamp(), attempts = attempts + 1, op = %s, id = %s, base = %s, new = %s,
+                          waiting_for = NULL
+                    WHERE seq = %s""",
+                [
+                    (
+                        worker.name,
+                        lease,
+                        w.op,
+                        w.id,
+                        Jsonb(dict(w.base)) if w.op is not Op.CREATE else None,
+                        Jsonb(dict(w.new)) if w.op is not Op.DELETE else None,
+                        w.seq,
+                    )
+                    for w in writes
+                ],
+            )
+    return writes
+
+
+def _fold(conn: Conn, connection: str, obj: Object, writes: Sequence[Write]) -> list[Write]:
+    """Absorb the pending updates that follow directly; the first base of a field is the one that counts."""
+    later: dict[UUID, list[tuple[int, str, dict[str, Any], dict[str, Any]]]] = defaultdict(list)
+    blocked: dict[UUID, set[str]] = defaultdict(set)
+    for row_id, seq, op, state, base, new in conn.execute(
+        """SELECT row_id, seq, op, state, coalesce(base, '{}'), coalesce(new, '{}') FROM crm_assets.outbox
+            WHERE connection = %s AND object = %s AND row_id = ANY (%s) AND state IN ('pending', 'conflict')
+            ORDER BY seq FOR UPDATE SKIP LOCKED""",
+        (connection, obj.table, [w.row_id for w in writes]),
+    ):
+        if state == "conflict":
+            blocked[row_id] |= set(new)
+        else:
+            later[row_id].append((seq, op, base, new))
+    result: list[Write] = []
+    absorbed: list[tuple[int, int]] = []
+    for write in writes:
+        for seq, op, base, new in later[write.row_id]:
+            if seq == write.seq:
+                continue
+            if seq < write.seq or op != Op.UPDATE or write.op is Op.DELETE or blocked[write.row_id] & set(new):
+                break
+            absorbed.append((write.seq, seq))
+            write = replace(write, base={**base, **write.base}, new={**write.new, **new})
+        result.append(write)
+    if absorbed:
+        conn.cursor().executemany(
+            """UPDATE crm_assets.outbox
+                  SET state = 'superseded', absorbed_by = %s, reason = 'sent with an earlier write'
+                WHERE seq = %s""",
+            absorbed,
+        )
+    return result
+
+
+def _identify(conn: Conn, connection: str, obj: Object, writes: Sequence[Write]) -> list[Write]:
+    """Give each write its record's id. An update of a row whose create failed becomes a create of the whole row."""
+    missing = [w.row_id for w in writes if w.id is None and w.op is not Op.CREATE]
+    if not missing:
+        return list(writes)
+    ids: dict[UUID, str] = dict(
+        conn.execute(
+            statement(
+                """SELECT row_id, id FROM crm_assets.outbox
+                    WHERE connection = %(c)s AND object = %(o)s AND row_id = ANY (%(ids)s) AND op = 'create'
+                      AND state = 'confirmed' AND id IS NOT NULL
+                   UNION SELECT row_id, id FROM {m} WHERE row_id = ANY (%(ids)s) AND id IS NOT NULL
+                   UNION SELECT row_id, id FROM crm_assets.tombstone
+                    WHERE connection = %(c)s AND object = %(o)s AND row_id = ANY (%(ids)s) AND id IS NOT NULL""",
+                m=sql.Identifier(connection, obj.table),
+            ),
+            {"c": connection, "o": obj.table, "ids": missing},
+        ).fetchall()
+    )
+    rows: dict[UUID, dict[str, Any]] = dict(
+        conn.execute(
+            statement(
+                "SELECT row_id, jsonb_strip_nulls(to_jsonb(m)) FROM {m} m WHERE row_id = ANY (%s)",
+                m=sql.Identifier(connection, obj.table),
+            ),
+            (missing,),
+        ).fetchall()
+    )
+    createable = {f.column for f in obj.fields if f.createable}
+    result = []
+    for write in writes:
+        if write.id is not None or write.op is Op.CREATE:
+            result.append(write)
+        elif write.row_id in ids:
+            result.append(replace(write, id=ids[write.row_id]))
+        elif write.op is Op.UPDATE and write.row_id in rows:
+            whole = {c: v for c, v in rows[write.row_id].items() if c in createable}
+            result.append(replace(write, op=Op.CREATE, base={}, new=whole))
+        else:
+            conn.execute(
+                "UPDATE crm_assets.outbox SET state = 'discarded', reason = 'the record never reached the CRM' "
+                "WHERE seq = %s",
+                (write.seq,),
+            )
+    return result
+
+
+def _refer(conn: Conn, connection: str, obj: Object, writes: Sequence[Write]) -> list[Write]:
+    """Replace row_ids in references by the ids they have by now; who has to wait for one is told for whom."""
+    result = []
+    for write in writes:
+        found: dict[str, str] = {}
+        waiting: str | None = None
+        for column, value in write.new.items():
+            fld = obj.by_column.get(column)
+            row_id = as_row_id(value) if fld is not None and fld.reference_to else None
+            if fld is None or row_id is None:
+                continue
+            known = _id_of(conn, connection, fld.reference_to, row_id)
+            if known is None:
+                waiting = f"{column} {row_id}"
+                break
+            found[column] = known
+        if waiting is None:
+            result.append(replace(write, new={**write.new, **found}) if found else write)
+            continue
+        conn.execute(
+            """UPDATE crm_assets.outbox SET waiting_for = %s, next_try_at = clock_timestamp() + interval '1 second'
+                WHERE seq = %s""",
+            (waiting, write.seq),
+        )
+    return result
+
+
+def _id_of(conn: Conn, connection: str, targets: Sequence[str], row_id: UUID) -> str | None:
+    for (table,) in conn.execute(
+        "SELECT object FROM crm_assets.object WHERE connection = %s AND name = ANY (%s)",
+        (connection, list(targets)),
+    ).fetchall():
+        row = conn.execute(
+            statement("SELECT id FROM {m} WHERE row_id = %s", m=sql.Identifier(connection, table)), (row_id,)
+        ).fetchone()
+        if row is not None and row[0] is not None:
+            return str(row[0])
+        # Confirmed but not applied yet: the outbox already knows the id.
+        row = conn.execute(
+            """SELECT id FROM crm_assets.outbox WHERE connection = %s AND object = %s AND row_id = %s
+                AND op = 'create' AND state = 'confirmed' AND id IS NOT NULL""",
+            (connection, table, row_id),
+        ).fetchone()
+        if row is not None:
+            return str(row[0])
+    return None
+
+
+def expire(db: Database, connection: str) -> int:
+    """Claims of dead workers become ``unknown``: their calls may or may not have left."""
+    with db.transaction() as conn:
+        return conn.execute(
+            """UPDATE crm_assets.outbox o
+                  SET state = 'unknown', reason = 'the process that was sending it ended',
+                      next_try_at = clock_timestamp(),
+                      sent_at = clock_timestamp()
+                WHERE o.connection = %s AND o.state = 'sending'
+                  AND (o.lease_until < clock_timestamp() OR NOT EXISTS (
+                        SELECT FROM pg_locks l
+                         WHERE l.locktype = 'advisory' AND l.classid = %s AND l.objsubid = 2 AND l.granted
+                           AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                           AND l.objid = split_part(o.claimed_by, ':', 3)::bigint::oid))""",
+            (connection, LOCK_CLASS),
+        ).rowcount
+
+
+def unknowns(db: Database, connection: str, obj: Object, limit: int) -> list[Write]:
+    """Writes without a reply that are due for a look at the CRM."""
+    with db.transaction() as conn:
+        rows = conn.execute(
+            """UPDATE crm_assets.outbox SET next_try_at = clock_timestamp() + interval '2 seconds'
+                WHERE seq IN (SELECT seq FROM crm_assets.outbox
+                               WHERE connection = %s AND object = %s AND state = 'unknown'
+                                 AND next_try_at <= clock_timestamp()
+                               ORDER BY seq LIMIT %s FOR UPDATE SKIP LOCKED)
+            RETURNING seq, op, row_id, id, coalesce(base, '{}'), coalesce(new, '{}'), created_at, attempts, sent_at""",
+            (connection, obj.table, limit),
+        ).fetchall()
+    return sorted((Write(r[0], Op(r[1]), *r[2:]) for r in rows), key=lambda w: w.seq)
+
+
+def paused(db: Database, connection: str) -> bool:
+    """Whether a person stopped write-back (``crm_assets.pause``)."""
+    with db.transaction() as conn:
+        row = conn.execute(
+            "SELECT paused FROM crm_assets.connection_state WHERE connection = %s", (connection,)
+        ).fetchone()
+    return bool(row and row[0])

@@ -1,0 +1,194 @@
+"""Settle: what became of a write, committed in one transaction that never waits for the mirror.
+
+The outcome, the reply's id and a stage row are one commit; ``apply`` does the mirror's part. After a confirmed or a
+rejected write the record gets a floor (older reads no longer count for it) and is read again, because the CRM's own
+automation may have changed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from crm_assets.core.model import Object, Op
+from crm_assets.store.database import Conn, Database, statement
+from crm_assets.store.ddl import stage_schema
+from crm_assets.store.outbox import Write
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The new state of one claimed write. ``retry_after`` only for pending and unknown ones."""
+
+    write: Write
+    state: str
+    id: str | None = None
+    reason: str | None = None
+    retry_after: timedelta = timedelta(0)
+
+
+def settle(db: Database, connection: str, obj: Object, settlements: Sequence[Settlement]) -> int:
+    """Commit outcomes. Rows that somebody else has settled meanwhile are left alone. Returns how many were ours."""
+    if not settlements:
+        return 0
+    with db.transaction() as conn:
+        return _settle(conn, connection, obj, settlements)
+
+
+def _settle(conn: Conn, connection: str, obj: Object, settlements: Sequence[Settlement]) -> int:
+    ordered = sorted(settlements, key=lambda s: s.write.seq)
+    # In order of seq, as every other place that takes several of these locks.
+    conn.execute(
+        "SELECT FROM crm_assets.outbox WHERE seq = ANY (%s) ORDER BY seq FOR NO KEY UPDATE",
+        ([s.write.seq for s in ordered],),
+    )
+    ours = {
+        row[0]
+        for row in conn.execute(
+            """UPDATE crm_assets.outbox o
+                  SET state = s.state, id = coalesce(s.id, o.id), reason = s.reason,
+                      next_try_at = clock_timestamp() + s.retry_after,
+                      -- From here the vendor's longest server time counts for a call without a reply.
+                      sent_at = CASE WHEN s.state = 'unknown' THEN clock_timestamp() ELSE o.sent_at END
+                 FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::interval[])
+                      AS s (seq, state, id, reason, retry_after)
+                WHERE o.seq = s.seq AND o.state IN ('sending', 'unknown')
+            RETURNING o.seq""",
+            (
+                [s.write.seq for s in ordered],
+                [s.state for s in ordered],
+                [s.id for s in ordered],
+                [s.reason for s in ordered],
+                [s.retry_after for s in ordered],
+            ),
+        )
+    }
+    mine = [s for s in ordered if s.write.seq in ours]
+    _tell_mirror(conn, connection, obj, [s for s in mine if _concerns_mirror(s)])
+    _read_again(conn, connection, obj, [s for s in mine if s.state in ("confirmed", "rejected")])
+    return len(mine)
+
+
+def _concerns_mirror(s: Settlement) -> bool:
+    return s.state == "rejected" or (s.state == "confirmed" and s.write.op in (Op.CREATE, Op.DELETE))
+
+
+def _tell_mirror(conn: Conn, connection: str, obj: Object, settlements: Sequence[Settlement]) -> None:
+    if not settlements:
+        return
+    conn.execute(
+        statement(
+            """INSERT INTO {t} (_source, _observed_at, _outbox, _deleted, id)
+               SELECT 'reply', clock_timestamp(), s.seq, false, s.id
+                 FROM unnest(%s::bigint[], %s::text[]) AS s (seq, id)""",
+            t=sql.Identifier(stage_schema(connection), obj.table),
+        ),
+        ([s.write.seq for s in settlements], [s.id or s.write.id for s in settlements]),
+    )
+    conn.execute("SELECT pg_notify('crm_assets_stage', %s)", (connection,))
+
+
+def _read_again(conn: Conn, connection: str, obj: Object, settlements: Sequence[Settlement]) -> None:
+    again = sorted(
+        (record_id, sorted(s.write.new))
+        for s in settlements
+        if (record_id := s.id or s.write.id) is not None and s.write.op is not Op.DELETE
+    )
+    for record_id, fields in again:
+        conn.execute("SELECT crm_assets.raise_floor(%s, %s, %s, %s)", (connection, obj.table, record_id, fields))
+    if again:
+        conn.execute(
+            """INSERT INTO crm_assets.inbox (connection, event_id, object, record_id, change, reason)
+               SELECT %s, 'reread:' || gen_random_uuid(), %s, id, 'reread', 'written' FROM unnest(%s::text[]) AS id""",
+            (connection, obj.table, [record_id for record_id, _ in again]),
+        )
+        conn.execute("SELECT pg_notify('crm_assets_inbox', %s)", (connection,))
+
+
+def hold(
+    db: Database,
+    connection: str,
+    obj: Object,
+    write: Write,
+    conflicting: frozenset[str],
+    theirs: Mapping[str, Any],
+    theirs_version: str | None,
+    rest: frozenset[str],
+) -> Write | None:
+    """Keep both values of the conflicting fields and stop their write.
+
+    A write with mixed outcomes is split: the row itself goes on with ``rest`` (returned, still claimed), a new row
+    holds the conflict. Without a rest the row itself becomes the conflict (None is returned).
+    """
+    with db.transaction() as conn:
+        row = conn.execute(
+            "SELECT state FROM crm_assets.outbox WHERE seq = %s FOR NO KEY UPDATE", (write.seq,)
+        ).fetchone()
+        if row is None or row[0] not in ("sending", "unknown"):
+            return None
+        reason = "the CRM changed " + ", ".join(sorted(conflicting)) + " as well"
+        seq = write.seq
+        kept = Jsonb({c: theirs.get(c) for c in sorted(conflicting)})
+        if rest:
+            made = conn.execute(
+                """INSERT INTO crm_assets.outbox
+                       (connection, object, op, row_id, id, base, new, theirs, theirs_version, state, reason, attempts,
+                        actor, txid, created_at)
+                   SELECT connection, object, op, row_id, id, %s, %s, %s, %s, 'conflict', %s, attempts,
+                          actor, txid, created_at
+                     FROM crm_assets.outbox WHERE seq = %s RETURNING seq""",
+                (
+                    Jsonb({c: write.base.get(c) for c in sorted(conflicting)}),
+                    Jsonb({c: write.new.get(c) for c in sorted(conflicting)}),
+                    kept,
+                    theirs_version,
+                    reason,
+                    write.seq,
+                ),
+            ).fetchone()
+            assert made is not None
+            seq = made[0]
+            conn.execute(
+                "UPDATE crm_assets.outbox SET base = %s, new = %s WHERE seq = %s",
+                (
+                    Jsonb({c: v for c, v in write.base.items() if c in rest}),
+                    Jsonb({c: v for c, v in write.new.items() if c in rest}),
+                    write.seq,
+                ),
+            )
+        else:
+            conn.execute(
+                "UPDATE crm_assets.outbox SET state = 'conflict', theirs = %s, theirs_version = %s, reason = %s "
+                "WHERE seq = %s",
+                (kept, theirs_version, reason, seq),
+            )
+        for column in sorted(conflicting):
+            conn.execute(
+                """INSERT INTO crm_assets.conflict
+                       (connection, object, row_id, id, seq, field, base, ours, theirs, theirs_version, policy)
+                   VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'hold') ON CONFLICT DO NOTHING""",
+                (
+                    connection,
+                    obj.table,
+                    write.row_id,
+                    write.id,
+                    seq,
+                    column,
+                    Jsonb(write.base.get(column)),
+                    Jsonb(write.new.get(column)) if write.op is not Op.DELETE else None,
+                    Jsonb(theirs.get(column)),
+                    theirs_version,
+                ),
+            )
+    if not rest:
+        return None
+    return replace(
+        write,
+        base={c: v for c, v in write.base.items() if c in rest},
+        new={c: v for c, v in write.new.items() if c in rest},
+    )

@@ -1,0 +1,84 @@
+"""Stage: observations waiting for ``apply``. Single changes are COPYed here; windows arrive through ``mirror``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from psycopg import sql
+
+from crm_assets.core.model import Object, Page, Source
+from crm_assets.store.database import Conn, statement
+from crm_assets.store.ddl import stage_schema
+
+
+def put(conn: Conn, connection: str, obj: Object, page: Page, source: Source, observed_at: datetime) -> int:
+    """Stage the records of a page, visible to ``apply`` at commit. Returns their number.
+
+    ``observed_at`` is the database's clock before the request was sent. The page is cast to the described schema
+    first; one that does not fit raises and nothing is staged.
+    """
+    if page.table.num_rows == 0:
+        return 0
+    table = page.table.select(obj.page_schema().names).cast(obj.page_schema())
+    columns = table.column_names
+    rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
+    with conn.cursor().copy(_copy(connection, obj, columns)) as copy:
+        for row in rows:
+            copy.write_row((source.value, observed_at, *row))
+    _notify(conn, connection)
+    return int(table.num_rows)
+
+
+def put_deleted(
+    conn: Conn,
+    connection: str,
+    obj: Object,
+    deleted: Iterable[tuple[str, datetime | None]],
+    source: Source,
+    observed_at: datetime,
+) -> int:
+    """Stage deletions: ids, each with the time the vendor names, or None when a primary read found nothing."""
+    count = 0
+    with conn.cursor().copy(_copy(connection, obj, ["id", "_version", "_deleted"])) as copy:
+        for record_id, at in deleted:
+            version = None if obj.version_text else at
+            copy.write_row((source.value, observed_at, record_id, version, True))
+            count += 1
+    if count:
+        _notify(conn, connection)
+    return count
+
+
+def reply(conn: Conn, connection: str, table: str, seq: int, record_id: str | None) -> None:
+    """Stage the outcome of an outbox row, for ``apply`` to do the mirror's part of it."""
+    conn.execute(
+        statement(
+            "INSERT INTO {t} (_source, _observed_at, _outbox, _deleted, id) "
+            "VALUES ('reply', clock_timestamp(), %s, false, %s)",
+            t=sql.Identifier(stage_schema(connection), table),
+        ),
+        (seq, record_id),
+    )
+    _notify(conn, connection)
+
+
+def waiting(conn: Conn, connection: str, table: str) -> int:
+    """How many observations wait in the stage (those of loads that are still landing included)."""
+    row = conn.execute(
+        statement("SELECT count(*) FROM {t}", t=sql.Identifier(stage_schema(connection), table))
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _copy(connection: str, obj: Object, columns: list[str]) -> sql.Composed:
+    return statement(
+        "COPY {t} ({c}) FROM STDIN",
+        t=sql.Identifier(stage_schema(connection), obj.table),
+        c=sql.SQL(", ").join(sql.Identifier(c) for c in ("_source", "_observed_at", *columns)),
+    )
+
+
+def _notify(conn: Conn, connection: str) -> None:
+    conn.execute("SELECT pg_notify('crm_assets_stage', %s)", (connection,))

@@ -1,0 +1,1 @@
+"""Outbox → CRM: claim, compare, send, settle."""

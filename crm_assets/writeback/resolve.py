@@ -1,0 +1,98 @@
+"""Writes without a reply: look at the CRM and decide what became of them.
+
+theirs = ours → confirmed, at once. theirs = base → nothing happened; but until the vendor's longest server time has
+passed it still may, so only then is the write sent again. Anything else is a conflict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from crm_assets.connectors.base import Connector
+from crm_assets.core.conflict import Unknown, changed_since, judge, judge_unknown
+from crm_assets.core.model import Object, Op
+from crm_assets.core.values import record_from_json, record_to_json
+from crm_assets.store import outbox
+from crm_assets.store.database import Database
+from crm_assets.store.outbox import Write
+from crm_assets.store.settle import Settlement, hold, settle
+from crm_assets.writeback import theirs
+from crm_assets.writeback.report import WritebackReport
+
+
+def resolve_unknown(db: Database, connector: Connector, obj: Object, report: WritebackReport) -> None:
+    """Settle the unknown writes of one object that can be settled now; the others stay unknown."""
+    writes = outbox.unknowns(db, connector.config.name, obj, connector.max_fetch)
+    if not writes:
+        return
+    settlements = _creates(db, connector, obj, [w for w in writes if w.op is Op.CREATE])
+    settlements += _known(db, connector, obj, [w for w in writes if w.op is not Op.CREATE], report)
+    settle(db, connector.config.name, obj, [s for s in settlements if s.state != "unknown"])
+    report.add(obj.table, confirmed=sum(s.state == "confirmed" for s in settlements))
+
+
+def _creates(db: Database, connector: Connector, obj: Object, writes: Sequence[Write]) -> list[Settlement]:
+    """Found by the external id → confirmed, deleted since or not; absent after the longest time → sent again."""
+    if not writes or obj.external_id is None:
+        # Without such a field a create is sent at most once: what became of it is for a person to say.
+        return []
+    # Asked for the time before the CRM: a record that appears in between must not count as absent.
+    over = {w.seq: _over(db, connector, w) for w in writes}
+    found = theirs.by_row_id(db, connector, obj, [str(w.row_id) for w in writes])
+    result = []
+    for write in writes:
+        record = found.get(str(write.row_id))
+        if record is not None:
+            result.append(Settlement(write, "confirmed", id=record.id, reason="found by its external id"))
+        elif over[write.seq]:
+            result.append(Settlement(write, "pending", reason="the create never arrived"))
+    return result
+
+
+def _known(
+    db: Database, connector: Connector, obj: Object, writes: Sequence[Write], report: WritebackReport
+) -> list[Settlement]:
+    if not writes:
+        return []
+    over = {w.seq: _over(db, connector, w) for w in writes}
+    found = theirs.by_id(db, connector, obj, [w.id for w in writes if w.id is not None])
+    result = []
+    for write in writes:
+        if write.id in found.unreadable:
+            continue
+        record = found.records.get(write.id or "")
+        if record is None or record.deleted:
+            state = "confirmed" if write.op is Op.DELETE else "rejected"
+            result.append(Settlement(write, state, reason="the record is deleted in the CRM"))
+            continue
+        base = record_from_json(obj, write.base)
+        if write.op is Op.DELETE:
+            changed = changed_since(obj, base, record.values, connector.same)
+            if changed and over[write.seq]:
+                shown = record_to_json({c: record.values[c] for c in changed})
+                hold(db, connector.config.name, obj, write, changed, shown, record.version, frozenset())
+                report.add(obj.table, conflicts=1)
+            elif over[write.seq]:
+                result.append(Settlement(write, "pending", reason="the delete never arrived"))
+            continue
+        verdict = judge(obj, base, record_from_json(obj, write.new), record.values, connector.same)
+        match judge_unknown(verdict):
+            case Unknown.DONE:
+                result.append(Settlement(write, "confirmed", id=write.id, reason="the CRM has these values"))
+            case Unknown.NOT_DONE if over[write.seq]:
+                result.append(Settlement(write, "pending", reason="the update never arrived"))
+            case Unknown.CONFLICT if over[write.seq]:
+                shown = record_to_json({c: record.values[c] for c in verdict.conflict})
+                rest = verdict.send | verdict.done
+                left = hold(db, connector.config.name, obj, write, verdict.conflict, shown, record.version, rest)
+                report.add(obj.table, conflicts=1)
+                if left is not None:
+                    result.append(Settlement(left, "pending", reason="the update never arrived"))
+            case _:
+                pass
+    return result
+
+
+def _over(db: Database, connector: Connector, write: Write) -> bool:
+    """Whether a call that may have left when it was last sent cannot be under way any more."""
+    return write.sent_at is None or db.now() - write.sent_at >= connector.config.longest_call

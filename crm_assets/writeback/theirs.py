@@ -1,0 +1,74 @@
+"""Reading what the CRM has, beside what we are about to write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from crm_assets.connectors.base import Connector
+from crm_assets.core.model import Object, Page, Source, Value
+from crm_assets.store import setaside, stage
+from crm_assets.store.database import Database
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record as the CRM has it now."""
+
+    id: str
+    version: str | None
+    deleted: bool
+    values: Mapping[str, Value] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a read by id found. Ids that are in neither are not known to the CRM any more."""
+
+    records: Mapping[str, Record]
+    unreadable: frozenset[str]
+    """Records that exist but hold a value that cannot be stored; they are set aside."""
+
+
+def by_id(db: Database, connector: Connector, obj: Object, ids: Sequence[str]) -> Seen:
+    """Records by id; what was seen is an observation too and goes to the stage."""
+    seen: dict[str, Record] = {}
+    unreadable: set[str] = set()
+    wanted = sorted(set(ids))
+    for start in range(0, len(wanted), connector.max_fetch):
+        observed_at = db.now()
+        page = connector.fetch(obj, wanted[start : start + connector.max_fetch])
+        with db.transaction() as conn:
+            stage.put(conn, connector.config.name, obj, page, Source.ID, observed_at)
+            setaside.record(conn, connector.config.name, obj.table, page.poison)
+        seen |= {record.id: record for record in records(obj, page)}
+        unreadable |= {poison.id for poison in page.poison}
+    return Seen(seen, frozenset(unreadable))
+
+
+def by_row_id(db: Database, connector: Connector, obj: Object, row_ids: Sequence[str]) -> dict[str, Record]:
+    """Records by the row_id in their external-id field, deleted ones included where the CRM shows them."""
+    column = obj.external_id_column
+    assert column is not None
+    seen: dict[str, Record] = {}
+    for start in range(0, len(row_ids), connector.max_fetch):
+        page = connector.lookup(obj, list(row_ids[start : start + connector.max_fetch]))
+        for record in records(obj, page):
+            key = str(record.values.get(column))
+            # A deleted record and a live one may both carry the value; the live one is the record.
+            if key not in seen or seen[key].deleted:
+                seen[key] = record
+    return seen
+
+
+def records(obj: Object, page: Page) -> list[Record]:
+    names = [f.column for f in obj.fields]
+    return [
+        Record(
+            id=row["id"],
+            version=None if row["_version"] is None else str(row["_version"]),
+            deleted=bool(row["_deleted"]),
+            values={name: row[name] for name in names},
+        )
+        for row in page.table.to_pylist()
+    ]

@@ -1,0 +1,1 @@
+"""The suite, in the same rooms as the package."""
