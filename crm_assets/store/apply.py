@@ -110,22 +110,18 @@ def _transaction(db: Database, statements: ApplySql) -> Iterator[Conn]:
 
 
 def _landed(conn: Conn, statements: ApplySql) -> list[int]:
-    """Loads whose rows count: complete ones. Rows of others are not there for apply."""
+    """Loads whose rows count: complete ones. Rows of a load that is still landing are not there for apply."""
     return [
         row[0]
         for row in conn.execute(
-            """SELECT l.load_id FROM crm_assets.load l
-                WHERE l.connection = %s AND l.object = %s AND l.state IN ('landed', 'applied')
-                  AND l.load_id IN (SELECT DISTINCT _load FROM """
-            + statements.stage.as_string(conn)
-            + " WHERE _load IS NOT NULL)",
+            "SELECT load_id FROM crm_assets.load WHERE connection = %s AND object = %s AND state = 'landed'",
             (statements.connection, statements.obj.table),
         )
     ]
 
 
 def _batch(db: Database, q: ApplySql, after: str, size: int, work: _Pass) -> tuple[str | None, list[str], list[str]]:
-    """One batch. Returns its last id (None: nothing was left), and the ids to delete and to lift on their own."""
+    """One batch. Returns its last id (None: it was the last one), and the ids to delete and to lift on their own."""
     with _transaction(db, q) as conn:
         conn.execute(TEMPORARY)
         scope: dict[str, Any] = {"loads": _landed(conn, q), "lo": after, "size": size}
@@ -156,7 +152,7 @@ def _batch(db: Database, q: ApplySql, after: str, size: int, work: _Pass) -> tup
         if stored:
             setaside.clear(conn, q.connection, q.obj.table, stored)
         work.add(inserted=inserted, updated=updated, unchanged=unchanged, reread=reread)
-        return bounds[1], deletes or [], lifts or []
+        return bounds[1] if picked >= size else None, deletes or [], lifts or []
 
 
 def _one(db: Database, q: ApplySql, action: apply_single.Action, record_id: str) -> int:
@@ -226,15 +222,21 @@ def _close_loads(db: Database, q: ApplySql) -> None:
     Compare-and-set: a load that began from another cursor than today's proves nothing about the span between.
     """
     with _transaction(db, q) as conn:
-        for load_id, kind, high, from_cursor in conn.execute(
+        closing = conn.execute(
             """SELECT load_id, kind, high, from_cursor FROM crm_assets.load
                 WHERE connection = %s AND object = %s AND state = 'landed' ORDER BY load_id FOR UPDATE""",
             (q.connection, q.obj.table),
-        ).fetchall():
-            conn.execute(
-                "UPDATE crm_assets.load SET state = 'applied', applied_at = clock_timestamp() WHERE load_id = %s",
-                (load_id,),
-            )
+        ).fetchall()
+        if not closing:
+            return
+        ids = [load_id for load_id, *_ in closing]
+        conn.execute(
+            "UPDATE crm_assets.load SET state = 'applied', applied_at = clock_timestamp() WHERE load_id = ANY (%s)",
+            (ids,),
+        )
+        # What a locked row left behind waits on its own from now on.
+        conn.execute(statement("UPDATE {stage} SET _load = NULL WHERE _load = ANY (%s)", stage=q.stage), (ids,))
+        for _, kind, high, from_cursor in closing:
             if kind not in ("full", "incremental") or high is None:
                 continue
             conn.execute(

@@ -126,7 +126,7 @@ def _ensure(conn: Conn, connection: str, obj: Object, *, write: bool) -> None:
     )
     conn.execute(
         statement(
-            "GRANT SELECT, INSERT, DELETE ON {t} TO crm_assets_sync",
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON {t} TO crm_assets_sync",
             t=sql.Identifier(stage_schema(connection), obj.table),
         )
     )

@@ -1,0 +1,108 @@
+"""The Salesforce room's answers to the socket's questions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from crm_assets.connectors.base import ConnectionConfig, Gate
+from crm_assets.connectors.salesforce import changes, reading, webhook, writing
+from crm_assets.connectors.salesforce.client import Client
+from crm_assets.connectors.salesforce.describe import to_object
+from crm_assets.connectors.salesforce.equality import same
+from crm_assets.core.errors import ObjectUnavailable, RejectedError
+from crm_assets.core.model import (
+    Bound,
+    Change,
+    Deleted,
+    Field,
+    Mutation,
+    Object,
+    Outcome,
+    Page,
+    Value,
+    Window,
+)
+
+_BULK_THRESHOLD = 5_000
+
+
+class SalesforceConnector:
+    """One Salesforce org. Options: ``api_version`` (67.0), ``bulk_threshold`` (records from which a read is a Bulk
+    job), ``login_url`` (where tokens come from, if not ``url``)."""
+
+    def __init__(self, config: ConnectionConfig, gate: Gate) -> None:
+        self.config = config
+        self.gate = gate
+        self._client = Client(config, gate)
+
+    def object_names(self) -> Sequence[str]:
+        body = self._client.json(self._client.get(f"{self._client.root}/sobjects", "describe", "list of objects"))
+        return [item["name"] for item in body["sobjects"] if item.get("queryable", True)]
+
+    def describe(self, object_name: str, chosen: Mapping[str, str] | None = None) -> Object:
+        response = self._client.get(
+            f"{self._client.root}/sobjects/{object_name}/describe",
+            "describe",
+            f"describe of {object_name}",
+            accept=(404,),
+        )
+        if response.status_code == 404:
+            raise ObjectUnavailable(
+                f"{self.config.name}: Salesforce has no object {object_name!r}, or the integration user may not see it; "
+                "correct its name in defs.yaml or grant the permission",
+                "NOT_FOUND",
+            )
+        return to_object(self._client.json(response), chosen or {})
+
+    def bound(self, obj: Object, low: datetime | None) -> Bound:
+        return changes.bound(self._client, obj, low)
+
+    def read(self, obj: Object, window: Window | None) -> Iterator[Page]:
+        threshold = int(self.config.options.get("bulk_threshold", _BULK_THRESHOLD))
+        return reading.records(self._client, obj, window, threshold)
+
+    def deletes(self, obj: Object, window: Window) -> Iterator[Deleted]:
+        """Objects whose deletions the vendor does not list (User, for one) have none."""
+        try:
+            yield from changes.deleted(self._client, obj, window)
+        except RejectedError:
+            return
+
+    def fetch(self, obj: Object, ids: Sequence[str]) -> Page:
+        return reading.by_ids(self._client, obj, "Id", ids)
+
+    def lookup(self, obj: Object, row_ids: Sequence[str]) -> Page:
+        assert obj.external_id is not None
+        return reading.by_ids(self._client, obj, obj.external_id, row_ids)
+
+    def count(self, obj: Object) -> int:
+        return reading.count(self._client, obj, [], deleted=False)
+
+    def ids(self, obj: Object) -> Iterator[Sequence[str]]:
+        return reading.ids(self._client, obj)
+
+    def write(self, obj: Object, mutations: Sequence[Mutation]) -> Sequence[Outcome]:
+        return writing.write(self._client, obj, mutations)
+
+    @property
+    def max_write(self) -> int:
+        return writing.LARGEST
+
+    @property
+    def max_fetch(self) -> int:
+        return 500
+
+    @property
+    def overlap(self) -> timedelta:
+        """latestDateCovered already stands before open transactions; what it leaves out are seconds."""
+        return timedelta(minutes=1)
+
+    def same(self, fld: Field, ours: Value, theirs: Value) -> bool:
+        return same(fld, ours, theirs)
+
+    def parse_event(self, headers: Mapping[str, str], body: bytes) -> Sequence[Change]:
+        return webhook.parse(self.config.secret("webhook_secret"), headers, body)
+
+    def close(self) -> None:
+        self._client.close()

@@ -1,0 +1,73 @@
+"""Describe: the vendor's field properties as our fields.
+
+Source: REST API Developer Guide, "sObject Describe"; Object Reference, "Field Types".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from crm_assets.core.model import Field, FieldType, Object
+from crm_assets.core.naming import columns, snake
+
+_TYPES: Mapping[str, FieldType] = {
+    "boolean": FieldType.BOOLEAN,
+    "int": FieldType.INTEGER,
+    "long": FieldType.INTEGER,
+    "double": FieldType.NUMBER,
+    "currency": FieldType.NUMBER,
+    "percent": FieldType.NUMBER,
+    "date": FieldType.DATE,
+    "datetime": FieldType.TIMESTAMP,
+    "time": FieldType.TIME,
+    "reference": FieldType.REFERENCE,
+}
+_LEFT_OUT = frozenset({"address", "location", "base64", "anyType", "complexvalue"})
+"""Compounds, whose parts are fields of their own, and types that Bulk cannot carry."""
+
+_CURSORS = ("SystemModstamp", "LastModifiedDate", "CreatedDate")
+
+
+def to_object(body: Mapping[str, Any], chosen: Mapping[str, str]) -> Object:
+    """An object from the reply of describe; ``chosen`` are the columns of fields known from before."""
+    described = [f for f in body["fields"] if f["type"] not in _LEFT_OUT and f["name"] != "Id"]
+    names = columns([f["name"] for f in described], chosen, "Id")
+    by_name = {f["name"]: f for f in described}
+    # Some timestamps cannot be filtered by; a window over one would be empty and look complete.
+    cursor = next((c for c in _CURSORS if c in by_name and by_name[c].get("filterable", True)), None)
+    return Object(
+        name=body["name"],
+        table=snake(body["name"]),
+        label=body.get("label", body["name"]),
+        fields=tuple(_field(f, names[f["name"]]) for f in described),
+        id_field="Id",
+        version_field=cursor,
+        createable=bool(body.get("createable")),
+        updateable=bool(body.get("updateable")),
+        deletable=bool(body.get("deletable")),
+    )
+
+
+def _field(f: Mapping[str, Any], column: str) -> Field:
+    kind = f["type"]
+    length = int(f.get("length") or 0)
+    return Field(
+        name=f["name"],
+        column=column,
+        type=_TYPES.get(kind, FieldType.TEXT),
+        vendor_type=kind,
+        label=f.get("label") or f["name"],
+        nillable=bool(f.get("nillable", True)),
+        createable=bool(f.get("createable")),
+        updateable=bool(f.get("updateable")),
+        defaulted=bool(f.get("defaultedOnCreate")),
+        calculated=bool(f.get("calculated")),
+        external_id=bool(f.get("externalId")),
+        unique=bool(f.get("unique")),
+        length=length or None,
+        scale=int(f["scale"]) if kind in ("double", "currency", "percent") and f.get("scale") is not None else None,
+        picklist=tuple(v["value"] for v in f.get("picklistValues") or () if v.get("active", True)),
+        restricted=bool(f.get("restrictedPicklist")),
+        reference_to=tuple(f.get("referenceTo") or ()),
+    )

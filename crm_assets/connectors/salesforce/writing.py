@@ -1,0 +1,116 @@
+"""Writing: sObject Collections, up to 200 records a call, with an outcome for each.
+
+Source: REST API Developer Guide, "sObject Collections" and "Upsert Records". Per-record errors carry ``statusCode``
+where whole-call errors carry ``errorCode``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from typing import Any
+
+import simplejson
+
+from crm_assets.connectors.salesforce import failures
+from crm_assets.connectors.salesforce.client import Client
+from crm_assets.core.errors import RejectedError, UnknownOutcome
+from crm_assets.core.model import Mutation, Object, Op, Outcome, Result, Value
+
+LARGEST = 200
+
+
+def write(client: Client, obj: Object, mutations: Sequence[Mutation]) -> list[Outcome]:
+    """One call. Every mutation gets its outcome, also when there was no reply at all."""
+    op = mutations[0].op
+    what = f"{op.value} of {len(mutations)} {obj.name}"
+    try:
+        response = _send(client, obj, op, mutations, what)
+        results = _results(client, response.content)
+    except UnknownOutcome as error:
+        return [Outcome(m.seq, Result.UNKNOWN, reason=str(error)) for m in mutations]
+    except RejectedError as error:
+        # The call as a whole was refused; a single record in it may be why, so each is judged alone.
+        if len(mutations) == 1:
+            return [Outcome(mutations[0].seq, Result.REJECTED, reason=str(error))]
+        return [outcome for m in mutations for outcome in write(client, obj, [m])]
+    if len(results) != len(mutations):
+        reason = f"{client.config.name}: {what}: {len(results)} results came back"
+        return [Outcome(m.seq, Result.UNKNOWN, reason=reason) for m in mutations]
+    return [_outcome(m, result) for m, result in zip(mutations, results, strict=True)]
+
+
+def _send(client: Client, obj: Object, op: Op, mutations: Sequence[Mutation], what: str) -> Any:
+    base = f"{client.root}/composite/sobjects"
+    if op is Op.DELETE:
+        ids = ",".join(m.id or "" for m in mutations)
+        return client.send("DELETE", base, "write", what, writes=True, params={"ids": ids, "allOrNone": "false"})
+    records = [_record(obj, m) for m in mutations]
+    path, method = base, "POST" if op is Op.CREATE else "PATCH"
+    if op is Op.CREATE and obj.external_id is not None:
+        path, method = f"{base}/{obj.name}/{obj.external_id}", "PATCH"
+    body = simplejson.dumps({"allOrNone": False, "records": records}, use_decimal=True)
+    return client.send(
+        method,
+        path,
+        "write",
+        what,
+        writes=True,
+        content=body.encode(),
+        headers={"Content-Type": "application/json"},
+    )
+
+
+def _record(obj: Object, mutation: Mutation) -> dict[str, Any]:
+    record: dict[str, Any] = {"attributes": {"type": obj.name}}
+    if mutation.op is Op.UPDATE:
+        record["Id"] = mutation.id
+    for column, value in mutation.values.items():
+        fld = obj.by_column.get(column)
+        if fld is not None:
+            record[fld.name] = to_wire(value)
+    if mutation.op is Op.CREATE and obj.external_id is not None:
+        record[obj.external_id] = str(mutation.row_id)
+    return record
+
+
+def to_wire(value: Value) -> Any:
+    """A value as JSON carries it: instants in UTC with milliseconds, numbers exact."""
+    match value:
+        case datetime():
+            at = value.astimezone(UTC)
+            return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}+0000"
+        case time():
+            return f"{value:%H:%M:%S}.{value.microsecond // 1000:03d}Z"
+        case date():
+            return value.isoformat()
+        case Decimal():
+            return value
+        case _:
+            return value
+
+
+def _results(client: Client, content: bytes) -> list[Mapping[str, Any]]:
+    """The list of results; one that is cut off says nothing about what was done."""
+    try:
+        body = simplejson.loads(content)
+    except ValueError as error:
+        raise UnknownOutcome(f"{client.config.name}: the reply to a write is cut off") from error
+    if not isinstance(body, list):
+        raise UnknownOutcome(f"{client.config.name}: the reply to a write is not a list")
+    return body
+
+
+def _outcome(mutation: Mutation, result: Mapping[str, Any]) -> Outcome:
+    if result.get("success"):
+        return Outcome(mutation.seq, Result.CONFIRMED, id=result.get("id") or mutation.id)
+    errors = result.get("errors") or [{}]
+    codes = [str(e.get("statusCode") or e.get("errorCode") or "") for e in errors]
+    reason = "; ".join(f"{code}: {e.get('message', '')}" for code, e in zip(codes, errors, strict=True))
+    fields = tuple(name for e in errors for name in e.get("fields") or ())
+    if any(code in failures.GONE_CODES for code in codes):
+        return Outcome(mutation.seq, Result.GONE, reason=reason)
+    if all(code in failures.RETRY_CODES for code in codes):
+        return Outcome(mutation.seq, Result.RETRY, reason=reason)
+    return Outcome(mutation.seq, Result.REJECTED, reason=reason, fields=fields)

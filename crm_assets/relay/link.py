@@ -1,0 +1,157 @@
+"""A connection within the relay: its connectors, its objects, and what its three workers do in a turn."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+
+import psycopg
+from psycopg import sql
+
+from crm_assets import runtime
+from crm_assets.connections import ConnectionSpec
+from crm_assets.connectors.base import Connector
+from crm_assets.core.model import Object
+from crm_assets.events import drain as events
+from crm_assets.relay.worker import LINGER, Turn, Worker, linger
+from crm_assets.settings import Settings
+from crm_assets.store import activity
+from crm_assets.store.apply import apply
+from crm_assets.store.database import Database, statement
+from crm_assets.store.ddl import stage_schema
+from crm_assets.store.worker import Worker as Claimant
+from crm_assets.writeback import drain as writeback
+
+_QUOTA_READ_EVERY = 5.0
+_DESCRIBE_MISSING_EVERY = 60.0
+_WRITEBACK_COUNTS = ("sent", "confirmed", "rejected", "conflicts", "unknown", "retried")
+_APPLY_COUNTS = ("inserted", "updated", "deleted", "undeleted")
+
+
+class Link:
+    """One connection. Its workers share nothing but the objects and what the database says."""
+
+    def __init__(self, settings: Settings, db: Database, spec: ConnectionSpec, stop: threading.Event) -> None:
+        self._settings = settings
+        self._db = db
+        self._spec = spec
+        self._connectors: dict[str, Connector] = {}
+        self._connectors_lock = threading.Lock()
+        self._objects: dict[str, Object] = {}
+        self._objects_lock = threading.Lock()
+        self._described: object = None
+        self._asked_for_missing = float("-inf")
+        self._claimant: Claimant | None = None
+        self._linger = LINGER
+        self._linger_read = float("-inf")
+        turns: tuple[tuple[str, Turn, float], ...] = (
+            ("events", self.events, 0.5),
+            ("writeback", self.writeback, 0.5),
+            ("apply", self.apply, 1.0),
+        )
+        self.workers = {
+            kind: Worker(f"{kind} of {self.name}", turn, self._pause, stop, poll) for kind, turn, poll in turns
+        }
+
+    @property
+    def name(self) -> str:
+        return self._spec.connection
+
+    @property
+    def receiving(self) -> Connector | None:
+        """What verifies deliveries; None as long as the connection's settings are wrong."""
+        return self._connectors.get("events")
+
+    def connector(self, lane: str) -> Connector:
+        """The connector of a lane, made when first asked for; making it asks the CRM nothing."""
+        with self._connectors_lock:
+            if lane not in self._connectors:
+                self._connectors[lane] = runtime.open_connector(self._db, self._spec, lane)
+            return self._connectors[lane]
+
+    def objects(self) -> dict[str, Object]:
+        """The objects as described now: another process may have described them anew since the last turn."""
+        with self._db.transaction() as conn:
+            described = conn.execute(
+                "SELECT max(described_at), count(*) FROM crm_assets.object WHERE connection = %s", (self.name,)
+            ).fetchone()
+        with self._objects_lock:
+            missing = len(self._objects) < len(self._spec.objects)
+            retry = missing and time.monotonic() - self._asked_for_missing > _DESCRIBE_MISSING_EVERY
+            if described != self._described or retry:
+                self._asked_for_missing = time.monotonic()
+                self._objects = runtime.described(self._settings, self._db, self._spec, self.connector("events"))
+                self._described = described
+            return self._objects
+
+    def events(self) -> bool:
+        """Inbox → re-read → mirror."""
+        connector = self.connector("events")
+        report = events.drain(self._db, connector, self.objects(), limit=connector.max_fetch)
+        for table, part in report.objects.items():
+            self._record(table, "events", part.counts())
+        if report.waiting:
+            self.workers["apply"].wake()
+        return report.settled > 0
+
+    def writeback(self) -> bool:
+        """Outbox → CRM."""
+        connector = self.connector("writeback")
+        if self._claimant is None:
+            # Its lock belongs to a session, which a pooler in between would hand to somebody else.
+            self._claimant = Claimant(self._settings.direct_database_url or self._db.url)
+        report = writeback.drain(self._db, connector, self.objects(), limit=connector.max_write, worker=self._claimant)
+        for table, part in report.objects.items():
+            self._record(table, "writeback", {name: getattr(part, name) for name in _WRITEBACK_COUNTS})
+        return any(report.total(name) for name in ("confirmed", "rejected", "conflicts"))
+
+    def apply(self) -> bool:
+        """What is left in the stage: rows the product held, replies, loads whose process died before applying."""
+        for table, obj in self.objects().items():
+            if self._waits(table):
+                done = apply(self._db, self.name, obj)
+                self._record(table, "apply", {name: getattr(done, name) for name in _APPLY_COUNTS})
+        return False
+
+    def close(self) -> None:
+        """After the workers have ended."""
+        if self._claimant is not None:
+            self._claimant.__exit__(None, None, None)
+        for connector in self._connectors.values():
+            runtime.close_connector(connector)
+
+    def _waits(self, table: str) -> bool:
+        with self._db.transaction() as conn:
+            row = conn.execute(
+                statement(
+                    """SELECT EXISTS (SELECT FROM {stage} WHERE _load IS NULL)
+                           OR EXISTS (SELECT FROM crm_assets.load
+                                       WHERE connection = %s AND object = %s AND state = 'landed')""",
+                    stage=sql.Identifier(stage_schema(self.name), table),
+                ),
+                (self.name, table),
+            ).fetchone()
+        return bool(row and row[0])
+
+    def _record(self, table: str, kind: str, counts: Mapping[str, int]) -> None:
+        if any(counts.values()):
+            with self._db.transaction() as conn:
+                activity.record(conn, self.name, table, kind, counts)
+
+    def _pause(self) -> float:
+        """The linger, from what is left of the day's quota."""
+        now = time.monotonic()
+        if now - self._linger_read > _QUOTA_READ_EVERY:
+            self._linger_read = now
+            try:
+                with self._db.transaction() as conn:
+                    row = conn.execute(
+                        """SELECT used, "limit" FROM crm_assets.quota
+                            WHERE connection = %s AND name = 'daily_calls'""",
+                        (self.name,),
+                    ).fetchone()
+            except psycopg.Error:
+                return self._linger  # the turn that follows meets the same fault and backs off
+            self._linger = linger(*row) if row else LINGER
+        return self._linger

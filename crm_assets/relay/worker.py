@@ -1,0 +1,84 @@
+"""A worker of the relay: a loop that wakes, takes its turn, and survives whatever the turn does."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+
+import psycopg
+
+from crm_assets.core.errors import ConfigurationError
+
+log = logging.getLogger(__name__)
+
+LINGER = 0.015
+"""Seconds that a single change waits for company."""
+
+_LONGEST_LINGER = 5.0
+_LINGER_GROWS_FROM = 0.5
+_LONGEST_BACKOFF = 30.0
+
+Turn = Callable[[], bool]
+"""Do what is due; true if there is probably more."""
+
+
+def linger(used: int, limit: int) -> float:
+    """Seconds to wait for company after the first single change; grows as the quota shrinks.
+
+    Half of the quota is spent at full speed; from there on each further part of it makes the wait longer by the same
+    factor, up to five seconds.
+    """
+    share = min(used / limit, 1.0) if limit > 0 else 0.0
+    if share <= _LINGER_GROWS_FROM:
+        return LINGER
+    beyond = (share - _LINGER_GROWS_FROM) / (1 - _LINGER_GROWS_FROM)
+    return float(LINGER * (_LONGEST_LINGER / LINGER) ** beyond)
+
+
+class Worker(threading.Thread):
+    """One isolated loop: a failure is logged and backed off, and touches no other worker."""
+
+    def __init__(
+        self, name: str, turn: Turn, pause: Callable[[], float], stop: threading.Event, poll: float = 0.5
+    ) -> None:
+        super().__init__(name=name, daemon=True)
+        self._turn = turn
+        self._pause = pause
+        self._stop_asked = stop
+        self._poll = poll
+        self._woken = threading.Event()
+        self._failures = 0
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    def run(self) -> None:
+        more = True
+        while not self._stop_asked.is_set():
+            if not more and self._woken.wait(self._poll) and not self._stop_asked.is_set():
+                # A change seldom comes alone: what commits within this moment shares its call.
+                self._stop_asked.wait(self._pause())
+            self._woken.clear()
+            if self._stop_asked.is_set():
+                break
+            more = self._one_turn()
+
+    def _one_turn(self) -> bool:
+        try:
+            more = self._turn()
+        except Exception as error:
+            self._failures += 1
+            longest = min(0.25 * 2.0 ** min(self._failures, 10), _LONGEST_BACKOFF)
+            delay = longest * random.uniform(0.5, 1.0)
+            if isinstance(error, ConfigurationError | psycopg.OperationalError):
+                log.error("%s: %s; next try in %.1f s", self.name, error, delay)
+            else:
+                log.exception("%s failed; next try in %.1f s", self.name, delay)
+            self._stop_asked.wait(delay)
+            return True
+        if self._failures:
+            log.info("%s works again", self.name)
+        self._failures = 0
+        return more

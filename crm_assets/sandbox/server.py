@@ -1,0 +1,100 @@
+"""Runs the sandbox until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from .app import application
+from .push import Target
+from .salesforce.org import CONNECTION, Org
+
+log = logging.getLogger(__name__)
+HOST = "127.0.0.1"
+DEFAULT_ROWS = 2000
+
+
+class _Server(uvicorn.Server):
+    """Says when it is ready, and lets go of held calls when it stops."""
+
+    def __init__(self, config: uvicorn.Config, org: Org, stopping: list[asyncio.Event]) -> None:
+        super().__init__(config)
+        self._org = org
+        self._stopping = stopping
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if sockets and not self.should_exit:
+            print(f"sandbox listening on http://{HOST}:{sockets[0].getsockname()[1]}", flush=True)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        self._org.store.stop()
+        for event in self._stopping:
+            event.set()
+
+
+def serve(
+    data_dir: Path,
+    port: int = 8700,
+    seed_dir: Path | None = None,
+    rows: int = DEFAULT_ROWS,
+    push: Sequence[str] = (),
+    session_seconds: float = 7200.0,
+) -> int:
+    """Serves on this machine only; returns the exit code. Port 0 takes a free one."""
+    try:
+        listener = _bind(port)
+    except OSError as failed:
+        print(f"sandbox: port {port} cannot be used: {failed.strerror}", file=sys.stderr)
+        return 2
+    if seed_dir is not None:
+        if not seed_dir.is_dir():
+            print(f"sandbox: --seed-dir {seed_dir} is no folder", file=sys.stderr)
+            return 2
+        other = sorted(path.name for path in seed_dir.iterdir() if path.is_dir() and path.name != CONNECTION)
+        if other:
+            log.info("seed folders not used: %s", ", ".join(other))
+    try:
+        org = Org(data_dir, seed_dir, rows, session_seconds)
+    except ValueError as failed:
+        print(f"sandbox: {failed}", file=sys.stderr)
+        return 2
+    stopping: list[asyncio.Event] = []
+    targets = [Target(url, "sandbox") for url in push]
+    config = uvicorn.Config(
+        application(org, targets, stopping),
+        log_level="critical",
+        access_log=False,
+        ws="none",
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=3,
+        lifespan="on",
+        backlog=512,
+    )
+    if threading.current_thread() is threading.main_thread():
+        # uvicorn raises the signal again once it has stopped; a stop that was asked for is no failure.
+        for one in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(one, lambda *_: None)
+    _Server(config, org, stopping).run(sockets=[listener])
+    return 0
+
+
+def _bind(port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((HOST, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
