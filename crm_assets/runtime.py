@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from crm_assets.connections import ConnectionSpec
+from crm_assets.connections import ConnectionSpec, ObjectSpec
 from crm_assets.connectors import registry
 from crm_assets.connectors.base import Connector
 from crm_assets.core.errors import ConfigurationError
@@ -17,6 +18,8 @@ from crm_assets.quota.gate import QuotaGate
 from crm_assets.settings import Settings
 from crm_assets.store import catalog, embedded, migrations
 from crm_assets.store.database import Database
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ def described(settings: Settings, db: Database, spec: ConnectionSpec, connector:
     known = {obj.name for obj in stored.values()}
     missing = {name: choice for name, choice in spec.objects.items() if name not in known}
     if missing:
-        sync.describe(db, connector, missing)
+        _describe(db, connector, missing)
         stored = catalog.load(db, spec.connection)
         catalog.write_snapshot(settings.home, spec.connection, stored)
     return _configured(spec, stored)
@@ -106,11 +109,17 @@ def described(settings: Settings, db: Database, spec: ConnectionSpec, connector:
 def refresh(connection: Connection) -> Connection:
     """Describe every configured object anew, so that changed fields are known; the connection with what was found."""
     spec, db = connection.spec, connection.db
-    sync.describe(db, connection.connector, spec.objects)
+    _describe(db, connection.connector, spec.objects)
     stored = catalog.load(db, spec.connection)
     if connection.home is not None:
         catalog.write_snapshot(connection.home, spec.connection, stored)
     return replace(connection, objects=_configured(spec, stored))
+
+
+def _describe(db: Database, connector: Connector, specs: Mapping[str, ObjectSpec]) -> None:
+    found = sync.describe(db, connector, specs)
+    for name, reason in found.unavailable.items():
+        log.warning("%s: %s is left out: %s", connector.config.name, name, reason)
 
 
 def _configured(spec: ConnectionSpec, stored: Mapping[str, Object]) -> dict[str, Object]:

@@ -1,1 +1,1 @@
-
+"""The calls that a connection may make, and has made."""

@@ -1,1 +1,1 @@
-
+"""Comparing both ends, explaining and repairing what differs."""

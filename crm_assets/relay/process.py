@@ -53,6 +53,8 @@ def main(port: int = 8701, settings: Settings | None = None) -> None:
     defs.yaml. A connection whose own settings are wrong is logged and tried again; the others work.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for chatty in ("httpx", "alembic"):  # a line for every call would drown what matters
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     settings = settings or Settings()
     stop = threading.Event()
     with ExitStack() as stack:

@@ -240,10 +240,10 @@ def _close_loads(db: Database, q: ApplySql) -> None:
             if kind not in ("full", "incremental") or high is None:
                 continue
             conn.execute(
-                """UPDATE crm_assets.cursor SET cursor = %(high)s, moved_at = clock_timestamp()
+                """UPDATE crm_assets.cursor SET cursor = %(high)s::text, moved_at = clock_timestamp()
                     WHERE connection = %(connection)s AND object = %(object)s
                       AND (%(kind)s = 'full' OR cursor IS NOT DISTINCT FROM %(from_cursor)s)
-                      AND (cursor IS NULL OR cursor::timestamptz <= %(high)s::timestamptz)""",
+                      AND (cursor IS NULL OR cursor::timestamptz <= (%(high)s::text)::timestamptz)""",
                 {
                     "high": high,
                     "kind": kind,

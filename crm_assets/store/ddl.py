@@ -37,8 +37,8 @@ def stage_schema(connection: str) -> str:
 
 
 def column_type(field_type: FieldType) -> str:
-    """The Postgres type of a mirror column, as DDL spells it."""
-    return str(_TYPES[field_type]().compile(dialect=_DIALECT))
+    """The Postgres type of a mirror column, as Postgres itself spells it."""
+    return str(_TYPES[field_type]().compile(dialect=_DIALECT)).lower()
 
 
 def mirror_table(connection: str, obj: Object) -> Table:
@@ -132,7 +132,7 @@ def _ensure(conn: Conn, connection: str, obj: Object, *, write: bool) -> None:
     )
     catalog.save(conn, connection, obj, writable=write)
     columns = {
-        name: kind for name, kind in _columns(conn, connection, obj.table).items() if name not in _CONTROL_COLUMNS
+        name: kind for name, kind in columns_of(conn, connection, obj.table).items() if name not in _CONTROL_COLUMNS
     }
     capture.install(conn, connection, obj, columns, writable=write)
 
@@ -140,7 +140,8 @@ def _ensure(conn: Conn, connection: str, obj: Object, *, write: bool) -> None:
 _CONTROL_COLUMNS = frozenset({"row_id", "id", "_version", "_observed_at", "_deleted_at"})
 
 
-def _columns(conn: Conn, schema: str, table: str) -> dict[str, str]:
+def columns_of(conn: Conn, schema: str, table: str) -> dict[str, str]:
+    """Columns of a table as it is now, in order, with their types."""
     rows = conn.execute(
         """SELECT a.attname, format_type(a.atttypid, a.atttypmod) FROM pg_attribute a
             WHERE a.attrelid = format('%%I.%%I', %s::text, %s::text)::regclass AND a.attnum > 0 AND NOT a.attisdropped
@@ -152,7 +153,7 @@ def _columns(conn: Conn, schema: str, table: str) -> dict[str, str]:
 
 def _add_columns(conn: Conn, table: Table) -> None:
     assert table.schema is not None
-    present = _columns(conn, table.schema, table.name)
+    present = columns_of(conn, table.schema, table.name)
     for column in table.columns:
         if column.name not in present:
             conn.execute(

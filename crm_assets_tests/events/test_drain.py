@@ -230,6 +230,20 @@ def test_a_worker_slower_than_its_lease_does_no_harm(db: Database, desk: Desk, c
     assert names(db) == {"1": "new"} and states(db) == {"done": 1}
 
 
+def test_a_lost_lease_settles_nothing(db: Database, desk: Desk, contact: Object) -> None:
+    hint(db, "1")
+    with db.transaction() as conn:
+        lost = inbox.claim(conn, "desk", "contact", 10)
+    make_due(db)
+    with db.transaction() as conn:
+        held = inbox.claim(conn, "desk", "contact", 10)
+        assert inbox.finish(conn, lost) == 0 and inbox.release(conn, lost, "late") == 0
+    assert states(db) == {"claimed": 1}
+    with db.transaction() as conn:
+        assert inbox.finish(conn, held) == 1
+    assert states(db) == {"done": 1}
+
+
 def test_two_drains_share_the_work(db: Database, desk: Desk, contact: Object) -> None:
     for n in range(1000):
         desk.put("contact", f"{n:04}", name=str(n))
@@ -278,6 +292,31 @@ def test_what_may_succeed_later_waits_with_its_reason(
     make_due(db)
     drain(db, desk, {"contact": contact})
     assert names(db) == {"1": "Ada"}
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [
+        (RetriableError("busy", retry_after=timedelta(seconds=40)), 40),
+        (QuotaExhausted("out", until=datetime.now(UTC) + timedelta(hours=3)), 3 * 3600),
+    ],
+    ids=["retry_after", "until"],
+)
+def test_the_vendors_word_on_when_to_try_again_is_kept(
+    db: Database, desk: Desk, contact: Object, error: Exception, seconds: float
+) -> None:
+    hint(db, "1")
+
+    def fail(_obj: Object, _ids: Sequence[str]) -> None:
+        raise error
+
+    desk.before_fetch = fail
+    drain(db, desk, {"contact": contact})
+    with db.transaction() as conn:
+        row = conn.execute(
+            "SELECT extract(epoch FROM next_try_at - clock_timestamp())::float8 FROM crm_assets.inbox"
+        ).fetchone()
+    assert row is not None and row[0] == pytest.approx(seconds, abs=120 if seconds > 60 else 5)
 
 
 def test_the_pause_grows_with_each_attempt(db: Database, desk: Desk, contact: Object) -> None:

@@ -60,7 +60,8 @@ def _page(obj: Object, raw: pa.Table, deleted: pa.Array, following: str | None) 
     arrays: dict[str, Any] = {"id": raw[obj.id_field]}
     for fld in obj.fields:
         arrays[fld.column] = _column(obj, fld.name, fld.type, raw[fld.name], ids, poison)
-    version = obj.by_name[obj.version_field].column if obj.version_field in obj.by_name else None
+    cursor = obj.by_name.get(obj.version_field or "")
+    version = cursor.column if cursor else None
     arrays["_version"] = arrays[version] if version else pa.nulls(raw.num_rows, ARROW_TYPES[obj.version_type])
     arrays["_deleted"] = deleted
     table = pa.table({name: arrays[name] for name in schema.names}, schema=schema)

@@ -49,7 +49,7 @@ class SalesforceConnector:
         )
         if response.status_code == 404:
             raise ObjectUnavailable(
-                f"{self.config.name}: Salesforce has no object {object_name!r}, or the integration user may not see it; "
+                f"{self.config.name}: Salesforce has no object {object_name!r}, or hides it from the integration user; "
                 "correct its name in defs.yaml or grant the permission",
                 "NOT_FOUND",
             )

@@ -5,6 +5,7 @@ Sources: REST API Developer Guide, "Query" and "QueryAll"; Bulk API 2.0 Develope
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -15,7 +16,7 @@ import httpx
 from crm_assets.connectors.salesforce import failures, soql
 from crm_assets.connectors.salesforce.cast import page_from_csv, page_from_json
 from crm_assets.connectors.salesforce.client import Client
-from crm_assets.core.errors import RejectedError, RetriableError
+from crm_assets.core.errors import CrmAssetsError, RejectedError, RetriableError
 from crm_assets.core.model import Object, Page, Window
 
 BULK_ROWS = 50_000
@@ -157,10 +158,8 @@ def _bulk(client: Client, obj: Object, statement: str) -> Iterator[Page]:
                 return
     finally:
         # Kept seven days otherwise, and counted against the org. Not worth failing for.
-        try:
+        with contextlib.suppress(CrmAssetsError):
             client.send("DELETE", job, "bulk", what, writes=False)
-        except Exception:  # noqa: BLE001 - whatever it is, the records are here already
-            pass
 
 
 def _results(client: Client, job: str, what: str, params: dict[str, str | int]) -> httpx.Response:
@@ -181,7 +180,8 @@ def _wait(client: Client, job: str, what: str) -> None:
             return
         if state["state"] in ("Failed", "Aborted"):
             raise RejectedError(
-                f"{client.config.name}: {what}: the job is {state['state']}: {state.get('errorMessage', 'no reason given')}"
+                f"{client.config.name}: {what}: the job is {state['state']}: "
+                f"{state.get('errorMessage', 'no reason given')}"
             )
         time.sleep(pause)
         pause = min(pause * 1.6, _LONGEST_POLL_S)

@@ -1,0 +1,84 @@
+"""The two sides of a comparison, as Postgres sees them: the mirror, and a page of the CRM in a temporary table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+
+from psycopg import sql
+
+from crm_assets.core.model import Object, Page
+from crm_assets.store.database import Database, statement
+from crm_assets.store.ddl import column_type, stage_schema
+
+_UNSETTLED = "('pending', 'sending', 'unknown', 'conflict')"
+
+
+def local_ids(db: Database, connection: str, obj: Object, among: Sequence[str] | None = None) -> set[str]:
+    """Ids of the mirror's live rows that the CRM knows (all, or those ``among`` the given ones)."""
+    with db.transaction() as conn:
+        rows = conn.execute(
+            statement(
+                """SELECT id FROM {m} WHERE id IS NOT NULL AND _deleted_at IS NULL
+                      AND (%(among)s::text[] IS NULL OR id = ANY (%(among)s::text[]))""",
+                m=sql.Identifier(connection, obj.table),
+            ),
+            {"among": None if among is None else list(among)},
+        ).fetchall()
+    return {row[0] for row in rows}
+
+
+def under_way(db: Database, connection: str, obj: Object) -> set[str]:
+    """Ids with a product's write unsettled, an observation still in the stage, or a re-read asked for."""
+    with db.transaction() as conn:
+        rows = conn.execute(
+            statement(
+                f"""SELECT coalesce(o.id, m.id) FROM crm_assets.outbox o
+                      LEFT JOIN {{m}} m ON m.row_id = o.row_id
+                     WHERE o.connection = %(c)s AND o.object = %(o)s AND o.state IN {_UNSETTLED}
+                    UNION SELECT id FROM {{s}} WHERE _load IS NULL
+                    UNION SELECT id FROM crm_assets.floor WHERE connection = %(c)s AND object = %(o)s
+                    UNION SELECT record_id FROM crm_assets.inbox
+                           WHERE connection = %(c)s AND object = %(o)s AND state IN ('pending', 'claimed')""",
+                m=sql.Identifier(connection, obj.table),
+                s=sql.Identifier(stage_schema(connection), obj.table),
+            ),
+            {"c": connection, "o": obj.table},
+        ).fetchall()
+    return {row[0] for row in rows if row[0] is not None}
+
+
+def differing(db: Database, connection: str, obj: Object, page: Page) -> dict[str, tuple[str, ...]]:
+    """Columns in which records of the page differ from their mirror rows, by id. Postgres compares typed values:
+    no rounding and no formatting of ours stands between the two sides."""
+    if page.table.num_rows == 0:
+        return {}
+    columns = [fld.column for fld in obj.fields]
+    definition = sql.SQL(", ").join(
+        sql.SQL("{} {}").format(sql.Identifier(fld.column), sql.SQL(column_type(fld.type))) for fld in obj.fields
+    )
+    checks = sql.SQL(", ").join(
+        statement("CASE WHEN m.{c} IS DISTINCT FROM r.{c} THEN {n} END", c=sql.Identifier(c), n=sql.Literal(c))
+        for c in columns
+    )
+    with db.transaction() as conn:
+        conn.execute(statement("CREATE TEMPORARY TABLE crm_assets_remote (id text, {d}) ON COMMIT DROP", d=definition))
+        copy = statement(
+            "COPY crm_assets_remote ({c}) FROM STDIN",
+            c=sql.SQL(", ").join(sql.Identifier(c) for c in chain(["id"], columns)),
+        )
+        with conn.cursor().copy(copy) as sink:
+            for row in zip(*(page.table[c].to_pylist() for c in ["id", *columns]), strict=True):
+                sink.write_row(row)
+        conn.execute("ANALYZE crm_assets_remote")
+        rows = conn.execute(
+            statement(
+                """SELECT id, columns FROM (
+                       SELECT r.id, array_remove(ARRAY[{checks}]::text[], NULL) AS columns
+                         FROM crm_assets_remote r JOIN {m} m ON m.id = r.id WHERE m._deleted_at IS NULL) x
+                    WHERE columns <> '{{}}'""",
+                checks=checks,
+                m=sql.Identifier(connection, obj.table),
+            )
+        ).fetchall()
+    return {record_id: tuple(names) for record_id, names in rows}
