@@ -3,7 +3,8 @@
     CrmAssetsError
     ├── ConfigurationError   a person must change a setting; the message names it and the remedy
     ├── RetriableError       the same call may succeed later (``retry_after``); nothing was done
-    │   └── QuotaExhausted   later means when the vendor's window moves (``until``)
+    │   ├── QuotaExhausted   later means when the vendor's window moves (``until``)
+    │   └── Busy             another process is doing this very work
     ├── UnknownOutcome       the call left and no reply came: it may or may not have been done
     ├── RejectedError        the vendor refused this request for good
     │   └── ObjectUnavailable   this object cannot be read; the others can
@@ -40,6 +41,10 @@ class QuotaExhausted(RetriableError):
     def __init__(self, message: str, until: datetime | None = None) -> None:
         super().__init__(message)
         self.until = until
+
+
+class Busy(RetriableError):
+    """Another process is doing this work and has a live lease on it."""
 
 
 class UnknownOutcome(CrmAssetsError):

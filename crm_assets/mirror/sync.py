@@ -14,7 +14,7 @@ from typing import Literal
 from psycopg import sql
 
 from crm_assets.connectors.base import Connector
-from crm_assets.core.errors import CrmAssetsError, QuotaExhausted, RetriableError
+from crm_assets.core.errors import Busy, CrmAssetsError, QuotaExhausted, RetriableError
 from crm_assets.core.model import Object, Page, Source, Window
 from crm_assets.core.windows import low_end, next_window
 from crm_assets.mirror.describing import Described, describe
@@ -46,7 +46,7 @@ def sync(
     everything, then rows that were not seen are looked up one by one and deleted only if the CRM says so. backfill:
     the given ``window`` again, the cursor stays. ``progress`` gets the number of rows read so far.
 
-    Raises RetriableError while another run reads the object. A vendor's fault in the middle is no exception but a
+    Raises Busy while another run reads the object. A vendor's fault in the middle is no exception but a
     ``partial`` report: nothing is lost, the next run reads the window again.
     """
     started, calls = time.monotonic(), connector.gate.calls
@@ -86,9 +86,9 @@ def sync(
         report = replace(report, cursor=loads.close(db, load))
     except QuotaExhausted as error:
         report = _stopped(db, load, report, error, error)
+    except Busy:
+        raise
     except RetriableError as error:
-        if load is None:
-            raise
         report = _stopped(db, load, report, error, None)
     except CrmAssetsError:
         if load is not None:

@@ -13,7 +13,7 @@ from crm_assets.core.model import Limit
 from crm_assets.store.database import Database
 
 _WRITE_EVERY_S = 1.0
-_BELIEVED_S = 60.0
+BELIEVED_S = 60.0
 """How long the vendor's last word that the quota is out keeps our calls back before one asks again."""
 
 
@@ -42,10 +42,10 @@ class QuotaGate:
         """Count one call. QuotaExhausted while the vendor's last word is that nothing is left."""
         with self._lock:
             for limit, at in self._seen.values():
-                if limit.used >= limit.limit and time.monotonic() - at < _BELIEVED_S and api != "token":
+                if limit.used >= limit.limit and time.monotonic() - at < BELIEVED_S and api != "token":
                     raise QuotaExhausted(
                         f"{self._connection}: {limit.name} is used up ({limit.used} of {limit.limit})",
-                        until=datetime.now(UTC) + timedelta(seconds=_BELIEVED_S - (time.monotonic() - at)),
+                        until=datetime.now(UTC) + timedelta(seconds=BELIEVED_S - (time.monotonic() - at)),
                     )
             self._calls += 1
         yield

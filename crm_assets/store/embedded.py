@@ -180,7 +180,7 @@ class EmbeddedPostgres:
         (self.home / "logs").mkdir(exist_ok=True, mode=0o700)
         log = self.home / "logs" / "postgres.log"
         options = [item for name, value in self._settings.items() for item in ("-c", f"{name}={value}")]
-        with log.open("ab") as out:
+        with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as out:
             self._process = subprocess.Popen(
                 [str(Path(state.programs) / "postgres"), "-D", state.data, "-p", str(state.port), *options],
                 stdin=subprocess.DEVNULL,

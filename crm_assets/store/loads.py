@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 import psycopg
 from psycopg import sql
 
-from crm_assets.core.errors import RetriableError
+from crm_assets.core.errors import Busy, RetriableError
 from crm_assets.core.model import Window
 from crm_assets.store.database import Conn, Database, statement
 from crm_assets.store.ddl import stage_schema
@@ -46,7 +46,7 @@ def read_cursor(db: Database, connection: str, table: str) -> str | None:
 def open_load(db: Database, connection: str, table: str, kind: str, window: Window | None, owner: str) -> Load:
     """Take the object's lease and begin a load; what a dead owner of the lease left behind is cleared.
 
-    RetriableError while another owner holds a live lease on the object.
+    Busy while another owner holds a live lease on the object.
     """
     with db.transaction() as conn:
         conn.execute(
@@ -61,7 +61,7 @@ def open_load(db: Database, connection: str, table: str, kind: str, window: Wind
             {"owner": owner, "lease": LEASE, "connection": connection, "table": table},
         ).fetchone()
         if row is None:
-            raise RetriableError(
+            raise Busy(
                 f"{connection}.{table} is being read by another run; this one has nothing to do until that one ends",
                 retry_after=LEASE,
             )

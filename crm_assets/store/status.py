@@ -67,21 +67,26 @@ def _counts(conn: Conn, table: str, connection: str) -> dict[str, int]:
 
 
 def _object(conn: Conn, connection: str, table: str) -> dict[str, Any]:
-    rows = conn.execute(
-        statement("SELECT count(*) FROM {t} WHERE _deleted_at IS NULL", t=sql.Identifier(connection, table))
-    ).fetchone()
     cursor = conn.execute(
         "SELECT cursor, complete, complete_as_of FROM crm_assets.cursor WHERE connection = %s AND object = %s",
         (connection, table),
     ).fetchone()
     position, complete, as_of = cursor or (None, None, None)
     return {
-        "rows": rows[0] if rows else 0,
+        "rows": row_count(conn, connection, table),
         "cursor": position,
         "complete": complete,
         "complete_as_of": as_of.isoformat() if as_of else None,
         "oldest_unsynced_seconds": oldest_unsynced_seconds(conn, connection, table),
     }
+
+
+def row_count(conn: Conn, connection: str, table: str) -> int:
+    """Live rows of a mirror, pending creates included."""
+    row = conn.execute(
+        statement("SELECT count(*) FROM {t} WHERE _deleted_at IS NULL", t=sql.Identifier(connection, table))
+    ).fetchone()
+    return int(row[0]) if row else 0
 
 
 def oldest_unsynced_seconds(conn: Conn, connection: str, table: str) -> float | None:
