@@ -260,14 +260,13 @@ def _consume(conn: Conn, q: ApplySql, record_id: str, changed: int) -> int:
         ),
         (record_id,),
     )
-    if changed:
-        conn.execute(
-            statement(
-                "DELETE FROM crm_assets.floor WHERE connection = {connection} AND object = {object} AND id = %s",
-                **_names(q),
-            ),
-            (record_id,),
-        )
+    conn.execute(
+        statement(
+            "DELETE FROM crm_assets.floor WHERE connection = {connection} AND object = {object} AND id = %s",
+            **_names(q),
+        ),
+        (record_id,),
+    )
     return changed
 
 

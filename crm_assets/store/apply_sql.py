@@ -237,13 +237,6 @@ class ApplySql:
         )
 
     @cached_property
-    def lower_floor(self) -> sql.Composed:
-        return self._make(
-            """DELETE FROM crm_assets.floor f USING crm_assets_pick p
-                WHERE f.connection = {connection} AND f.object = {object} AND f.id = p.id AND p.act = 'first'"""
-        )
-
-    @cached_property
     def insert(self) -> sql.Composed:
         """Ids with no mirror row and no tombstone, in id order. A row that appears meanwhile wins: DO NOTHING."""
         comma = sql.SQL(", ") if self.obj.fields else sql.SQL("")
@@ -301,18 +294,32 @@ class ApplySql:
 
     @cached_property
     def theirs_of_deletes(self) -> sql.Composed:
-        """What the CRM shows of a record that we are about to delete; the drain compares it with the base."""
+        """What the CRM shows of a record that we are about to delete; the drain compares it with the base. The first
+        read after a write of our own is the new base: what the CRM's automation made of that write is no edit."""
         return self._make(
             f"""UPDATE crm_assets.outbox o
-                   SET theirs = to_jsonb(s)
-                                - '{{{{_seq,_load,_source,_observed_at,_outbox,_version,_deleted,id}}}}'::text[],
-                       theirs_version = s._version::text
+                   SET theirs = v.record, theirs_version = s._version::text,
+                       base = CASE WHEN f.id IS NOT NULL AND o.state = 'pending' THEN v.record ELSE o.base END
                   FROM crm_assets_pick p
                   JOIN {{stage}} s ON s._seq = p.seq
                   JOIN crm_assets.tombstone t
                     ON t.connection = {{connection}} AND t.object = {{object}} AND t.id = p.id
+                  LEFT JOIN crm_assets.floor f
+                    ON f.connection = {{connection}} AND f.object = {{object}} AND f.id = p.id
+                 CROSS JOIN LATERAL (
+                    SELECT to_jsonb(s)
+                           - '{{{{_seq,_load,_source,_observed_at,_outbox,_version,_deleted,id}}}}'::text[] AS record) v
                  WHERE p.act = 'deleting' AND NOT p.deleted AND o.connection = {{connection}} AND o.object = {{object}}
                    AND o.row_id = t.row_id AND o.op = 'delete' AND o.state IN {UNSETTLED}"""
+        )
+
+    @cached_property
+    def lower_floor(self) -> sql.Composed:
+        """The first read after a write of ours has been taken in, whatever it led to."""
+        return self._make(
+            """DELETE FROM crm_assets.floor f USING crm_assets_pick p
+                WHERE f.connection = {connection} AND f.object = {object} AND f.id = p.id AND p.eligible
+                  AND (p.act IN ('first', 'born', 'deleting') OR p.row_id IS NULL AND p.act = 'skip')"""
         )
 
     @cached_property

@@ -50,8 +50,12 @@ _EARLIEST = """
                     OR e.new ?| crm_assets.keys(o.new)))
        AND NOT EXISTS (
             SELECT FROM crm_assets.floor f
-              JOIN {mirror} m ON m.id = f.id
-             WHERE f.connection = o.connection AND f.object = o.object AND m.row_id = o.row_id)
+             WHERE f.connection = o.connection AND f.object = o.object AND f.id IN (
+                SELECT m.id FROM {mirror} m WHERE m.row_id = o.row_id
+                UNION ALL
+                SELECT c.id FROM crm_assets.outbox c
+                 WHERE c.connection = o.connection AND c.object = o.object AND c.row_id = o.row_id
+                   AND c.id IS NOT NULL))
      ORDER BY o.seq LIMIT %(limit)s
        FOR UPDATE OF o SKIP LOCKED
 """

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from crm_assets.store.apply import apply
 from crm_assets_tests.plugins.linked import Link, MakeLink
 from crm_assets_tests.plugins.sandbox import wait_until
 
@@ -211,3 +212,28 @@ def test_successive_writes_of_a_record_arrive_in_order(link: Link) -> None:
     assert link.value("SELECT phone FROM salesforce.contact WHERE id = %s", record_id) == "4"
     assert set(link.states()) <= {"confirmed", "superseded"}
     wait_until(lambda: link.value("SELECT count(*) FROM crm_assets.floor") == 0)
+
+
+@pytest.mark.parametrize("applied", [True, False])
+def test_a_record_deleted_right_after_its_create_is_no_conflict(link: Link, applied: bool) -> None:
+    """The CRM gave the new record an owner and stamps that the product never saw; that is no edit of a person."""
+    before = set(link.sandbox.alive("Contact"))
+    link.rows("INSERT INTO salesforce.contact (last_name) VALUES ('Brief')")
+    link.write_back()
+    if applied:
+        apply(link.db, "salesforce", link.object("contact"))
+    link.rows("DELETE FROM salesforce.contact WHERE last_name = 'Brief'")
+    link.settle()
+    assert set(link.sandbox.alive("Contact")) == before
+    assert link.states() == {"confirmed": 2}
+    assert link.value("SELECT count(*) FROM crm_assets.floor") == 0
+
+
+def test_a_record_deleted_right_after_its_update_is_no_conflict(link: Link) -> None:
+    record_id = _first(link)
+    link.rows("UPDATE salesforce.contact SET first_name = '  Spaced ' WHERE id = %s", record_id)
+    link.write_back()
+    link.rows("DELETE FROM salesforce.contact WHERE id = %s", record_id)
+    link.settle()
+    assert record_id not in link.sandbox.alive("Contact")
+    assert link.states() == {"confirmed": 2}
