@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from typing import Any, Literal
 import jinja2
 import yaml
 from jinja2.nativetypes import NativeEnvironment
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from crm_assets.connectors.base import ConnectionConfig
 from crm_assets.core.errors import ConfigurationError
@@ -23,9 +24,33 @@ from crm_assets.core.naming import snake
 
 COMPONENT = "crm_assets.components.CrmConnection"
 
+POLICIES = ("hold",)
+"""Conflict policies that work."""
+
+Place = tuple[str, ...]
+"""A key of a document, with the keys above it."""
+
+Lines = Mapping[Place, int]
+"""The line of each key."""
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _works(policy: str) -> str:
+    if policy not in POLICIES:
+        raise ValueError(f"the conflict policy {policy!r} does not work yet; write {' or '.join(POLICIES)}")
+    return policy
+
+
+class GuardSpec(_Strict):
+    """How many deletions at once wait for a person: when both are passed."""
+
+    delete_share: float = 0.2
+    delete_rows: int = 500
 
 
 class ObjectSpec(_Strict):
@@ -38,24 +63,77 @@ class ObjectSpec(_Strict):
     fields: Literal["*"] | list[str] = "*"
     where: str | None = None
     """Restriction of the records, in the vendor's query language."""
+    conflict: dict[str, str] = {}
+    """Policies of single fields, by API name; the connection's policy is for the others."""
+    guard: GuardSpec | None = None
+
+    @field_validator("conflict")
+    @classmethod
+    def _conflict_works(cls, value: dict[str, str]) -> dict[str, str]:
+        return {name: _works(policy) for name, policy in value.items()}
+
+    @field_validator("guard")
+    @classmethod
+    def _guard_works(cls, value: GuardSpec | None) -> GuardSpec | None:
+        # A guard that is read and not kept would be worse than none.
+        if value is not None:
+            raise ValueError("deletions are not guarded yet; remove this key, or write null")
+        return value
 
 
 class ConnectionSpec(_Strict):
     """The attributes of one connection in defs.yaml."""
 
-    connection: str = Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")
+    # Bounds are checked by validators: Dagster also checks the types before the templates are resolved.
+    connection: str
     """Schema, group and asset prefix."""
     connector: str
     url: str
-    credentials: dict[str, str] = Field(default_factory=dict)
+    credentials: dict[str, str] = {}
     """Names of environment variables, by credential."""
     schedule: str = "* * * * *"
-    conflict: Literal["hold"] = "hold"
+    """When Dagster reads what changed, as a cron expression."""
+    conflict: str = "hold"
+    """What happens when both sides changed the same field: both values are kept and a person decides."""
     objects: dict[str, ObjectSpec]
-    owners: list[str] = Field(default_factory=lambda: ["team:data-platform"])
-    options: dict[str, str | int | float | bool] = Field(default_factory=dict)
-    call_timeout_seconds: float = Field(default=120, gt=0)
-    longest_call_seconds: float = Field(default=600, gt=0)
+    owners: list[str] = ["team:data-platform"]
+    """Of the assets: e-mail addresses or ``team:name``."""
+    options: dict[str, str | int | float | bool] = {}
+    """Settings of the connector's own."""
+    call_timeout_seconds: float = 120
+    """After this long without a reply a call counts as lost."""
+    longest_call_seconds: float = 600
+    """The longest that the vendor may still work on a call whose caller is gone."""
+
+    @field_validator("connection")
+    @classmethod
+    def _is_schema_name(cls, value: str) -> str:
+        if not _NAME.fullmatch(value):
+            raise ValueError(
+                "a name is at most 48 lower case letters, digits and underscores, and starts with a letter"
+            )
+        return value
+
+    @field_validator("conflict")
+    @classmethod
+    def _conflict_works(cls, value: str) -> str:
+        return _works(value)
+
+    @field_validator("call_timeout_seconds", "longest_call_seconds")
+    @classmethod
+    def _is_positive(cls, value: float) -> float:
+        if value <= 0:
+            raise ValueError("write a number of seconds above 0")
+        return value
+
+    @field_validator("objects")
+    @classmethod
+    def _tables_differ(cls, value: dict[str, ObjectSpec]) -> dict[str, ObjectSpec]:
+        by_table: dict[str, str] = {}
+        for name in value:
+            if (other := by_table.setdefault(snake(name), name)) != name:
+                raise ValueError(f"{other} and {name} would share the table {snake(name)}; remove one of them")
+        return value
 
     def config(self) -> ConnectionConfig:
         return ConnectionConfig(
@@ -67,6 +145,11 @@ class ConnectionSpec(_Strict):
             call_timeout=timedelta(seconds=self.call_timeout_seconds),
             longest_call=timedelta(seconds=self.longest_call_seconds),
         )
+
+    @staticmethod
+    def table(name: str) -> str:
+        """The table of an object."""
+        return snake(name)
 
     def tables(self) -> dict[str, ObjectSpec]:
         """The objects by table name."""
@@ -83,29 +166,30 @@ def load_connections(defs_dir: Path) -> dict[str, ConnectionSpec]:
             spec = parse(document.get("attributes") or {}, path, lines)
             if spec.connection in found:
                 raise ConfigurationError(
-                    f"{path}: connection {spec.connection!r} is defined in {found[spec.connection][0]} already; "
-                    "give one of them another name"
+                    f"{_where(('connection',), path, lines)}: {spec.connection} is defined in "
+                    f"{found[spec.connection][0]} already; give one of them another name"
                 )
             found[spec.connection] = path, spec
     return {name: spec for name, (_, spec) in found.items()}
 
 
-def parse(attributes: Mapping[str, Any], path: Path, lines: Mapping[tuple[str, ...], int]) -> ConnectionSpec:
+def parse(attributes: Mapping[str, Any], path: Path, lines: Lines) -> ConnectionSpec:
     """Attributes with their templates resolved and checked."""
     try:
-        return ConnectionSpec.model_validate(_rendered(attributes, path))
+        return ConnectionSpec.model_validate(_rendered(attributes, (), path, lines))
     except ValidationError as error:
         raise ConfigurationError("; ".join(_explained(item, path, lines) for item in error.errors())) from error
 
 
-def unknown_object(name: str, known: list[str]) -> str:
-    """What to say of an object that the CRM does not have."""
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"the CRM has no object {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+def unknown_object(spec: ConnectionSpec, name: str, known: Iterable[str]) -> str:
+    """What to say of an object of defs.yaml that the CRM does not have."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    remedy = f"did you mean {near[0]}?" if near else "correct its API name, or let the account read it"
+    return f"defs.yaml of {spec.connection}: objects.{name}: the CRM has no such object; {remedy}"
 
 
-class _Env:
-    """``env('NAME', 'default')`` and ``env.NAME`` in templates."""
+class Env:
+    """``env('NAME', 'default')`` and ``env.NAME`` in templates. A missing variable is an error that names it."""
 
     def __call__(self, name: str, default: str | None = None) -> str:
         value = os.environ.get(name, default)
@@ -122,40 +206,53 @@ class _Env:
         return self(name)
 
 
-def _rendered(value: Any, path: Path) -> Any:
+def _rendered(value: Any, at: Place, path: Path, lines: Lines) -> Any:
     if isinstance(value, dict):
-        return {key: _rendered(item, path) for key, item in value.items()}
+        return {key: _rendered(item, (*at, str(key)), path, lines) for key, item in value.items()}
     if isinstance(value, list):
-        return [_rendered(item, path) for item in value]
+        return [_rendered(item, at, path, lines) for item in value]
     if not isinstance(value, str) or "{{" not in value:
         return value
     try:
         environment = NativeEnvironment(undefined=jinja2.StrictUndefined)
-        return environment.from_string(value).render(env=_Env())
+        return environment.from_string(value).render(env=Env())
     except ConfigurationError as error:
-        raise ConfigurationError(f"{path}: in {value!r}: {error}") from error
+        raise ConfigurationError(f"{_where(at, path, lines)}: {error}") from error
     except jinja2.TemplateError as error:
-        raise ConfigurationError(f"{path}: the template {value!r} cannot be read: {error}") from error
+        raise ConfigurationError(
+            f"{_where(at, path, lines)}: the template {value!r} cannot be read: {error}; "
+            "write {{ env('NAME', 'a default') }}"
+        ) from error
 
 
-def _documents(path: Path) -> list[tuple[dict[str, Any], dict[tuple[str, ...], int]]]:
-    text = path.read_text(encoding="utf-8")
+def _documents(path: Path) -> list[tuple[dict[str, Any], Lines]]:
     try:
+        text = path.read_text(encoding="utf-8")
         nodes = [node for node in yaml.compose_all(text, yaml.SafeLoader) if node is not None]
         documents = [document for document in yaml.safe_load_all(text) if document is not None]
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{path}: this is no YAML: {' '.join(str(error).split())}") from error
-    result = []
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigurationError(
+            f"{path}:{line}: this is no YAML: {error.problem}; check indentation, quotes and colons there"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"{path}:1: this is no YAML: {' '.join(str(error).split())}; save it as UTF-8"
+        ) from error
+    result: list[tuple[dict[str, Any], Lines]] = []
     for node, document in zip(nodes, documents, strict=True):
-        if not isinstance(document, dict):
-            raise ConfigurationError(f"{path}: a component starts with `type:` and `attributes:`")
-        lines: dict[tuple[str, ...], int] = {}
+        attributes = document.get("attributes") if isinstance(document, dict) else None
+        if not isinstance(document, dict) or not isinstance(attributes or {}, dict):
+            raise ConfigurationError(
+                f"{path}:{node.start_mark.line + 1}: a component is written as `type:` and `attributes:` with keys"
+            )
+        lines: dict[Place, int] = {}
         _lines(node, (), lines)
         result.append((document, lines))
     return result
 
 
-def _lines(node: yaml.Node, at: tuple[str, ...], lines: dict[tuple[str, ...], int]) -> None:
+def _lines(node: yaml.Node, at: Place, lines: dict[Place, int]) -> None:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             place = (*at, str(key.value))
@@ -163,21 +260,42 @@ def _lines(node: yaml.Node, at: tuple[str, ...], lines: dict[tuple[str, ...], in
             _lines(value, place, lines)
 
 
-def _explained(error: Any, path: Path, lines: Mapping[tuple[str, ...], int]) -> str:
+def _where(place: Place, path: Path, lines: Lines) -> str:
+    """File, line and key; the line of the nearest key above if this one is not in the file."""
+    keys = [("attributes", *place[:length]) for length in range(len(place), -1, -1)]
+    line = next((lines[key] for key in keys if key in lines), 1)
+    return f"{path}:{line}: {'.'.join(place) or 'attributes'}"
+
+
+def _explained(error: Any, path: Path, lines: Lines) -> str:
     """One line: file, line, key, what is wrong, what to do."""
     place = tuple(str(part) for part in error["loc"])
-    key = ".".join(place)
-    line = lines.get(("attributes", *place)) or lines.get(("attributes", *place[:-1])) or lines.get(("attributes",), 1)
-    where = f"{path}:{line}: {key}"
+    where = _where(place, path, lines)
     match error["type"]:
         case "extra_forbidden":
-            model = ObjectSpec if place[0] == "objects" else ConnectionSpec
-            near = difflib.get_close_matches(place[-1], model.model_fields, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known keys are {', '.join(model.model_fields)}"
+            models: dict[int, type[BaseModel]] = {1: ConnectionSpec, 3: ObjectSpec, 4: GuardSpec}
+            known = list(models.get(len(place), ObjectSpec).model_fields)
+            near = difflib.get_close_matches(place[-1], known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known keys are {', '.join(known)}"
             return f"{where}: there is no such key; {hint}"
         case "missing":
             return f"{where}: this key is required; add it"
-        case "string_pattern_mismatch":
-            return f"{where}: a name is lower case letters, digits and underscores, and starts with a letter"
-        case _:
-            return f"{where}: {error['msg']} (found {error['input']!r})"
+        case "value_error":
+            return f"{where}: {error['ctx']['error']}"
+        case kind:
+            wanted = _KINDS.get(kind, error["msg"])
+            return f"{where}: {wanted}, not {error['input']!r}"
+
+
+_KINDS = {
+    "bool_parsing": "write true or false",
+    "bool_type": "write true or false",
+    "dict_type": "write keys below it",
+    "float_parsing": "write a number",
+    "float_type": "write a number",
+    "int_parsing": "write a whole number",
+    "list_type": "write a list",
+    "literal_error": 'write "*" or a list',
+    "model_type": "write keys below it, or {}",
+    "string_type": "write text (in quotes if it looks like a number)",
+}

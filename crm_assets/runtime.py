@@ -117,9 +117,22 @@ def refresh(connection: Connection) -> Connection:
 
 
 def _describe(db: Database, connector: Connector, specs: Mapping[str, ObjectSpec]) -> None:
-    found = sync.describe(db, connector, specs)
-    for name, reason in found.unavailable.items():
-        log.warning("%s: %s is left out: %s", connector.config.name, name, reason)
+    """Describe and store, one object at a time: a wrong setting of one must not keep the others from working.
+
+    Raises the first such error if not a single object could be described.
+    """
+    errors: list[ConfigurationError] = []
+    for name, spec in specs.items():
+        try:
+            found = sync.describe(db, connector, {name: spec})
+        except ConfigurationError as error:
+            log.error("%s: %s is left out: %s", connector.config.name, name, error)
+            errors.append(error)
+            continue
+        for reason in found.unavailable.values():
+            log.warning("%s: %s is left out: %s", connector.config.name, name, reason)
+    if errors and len(errors) == len(specs):
+        raise errors[0]
 
 
 def _configured(spec: ConnectionSpec, stored: Mapping[str, Object]) -> dict[str, Object]:

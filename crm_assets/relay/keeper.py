@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 
 import psycopg
 
@@ -48,10 +49,13 @@ class Keeper(threading.Thread):
             self._stop_asked.wait(_HEARTBEAT)
 
     def _clean(self) -> None:
-        with self._db.transaction() as conn:
-            for name in self._links:
-                inbox.purge(conn, name, _KEPT)
-            activity.purge(conn, _KEPT)
+        """In portions, each a transaction of its own, until nothing old is left."""
+        portions = [partial(inbox.purge, connection=name) for name in self._links] + [activity.purge]
+        for purge in portions:
+            gone = 1
+            while gone and not self._stop_asked.is_set():
+                with self._db.transaction() as conn:
+                    gone = purge(conn, older_than=_KEPT)
 
     def farewell(self) -> None:
         for name in self._links:

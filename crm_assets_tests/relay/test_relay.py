@@ -6,15 +6,22 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 import psycopg
+import pyarrow as pa
 import pytest
 
+from crm_assets import runtime
+from crm_assets.connections import load_connections
 from crm_assets.core.errors import ConfigurationError
+from crm_assets.core.model import Page, Source
 from crm_assets.relay import main
-from crm_assets.store import activity
+from crm_assets.settings import Settings
+from crm_assets.store import activity, catalog, stage
 from crm_assets.store.database import Database
 from crm_assets_tests.plugins.sandbox import Sandbox, wait_until
 from crm_assets_tests.relay.conftest import MakeRelay, Relay
@@ -146,6 +153,32 @@ def test_a_lost_wake_up_only_costs_a_poll(relay: Relay, sandbox: Sandbox, produc
         ).rowcount
     assert made == 1
     wait_until(lambda: sandbox.alive("Contact")[record_id]["LastName"] == "Silent", SOON)
+
+
+def test_what_another_process_staged_is_applied(relay: Relay, sandbox: Sandbox, product: Product, db: Database) -> None:
+    """A process that was killed between its commit and its apply leaves rows in the stage."""
+    record_id = known(sandbox, product)
+    contact = catalog.load(db, "salesforce")["contact"]
+    later = {"id": record_id, "_version": db.now() + timedelta(minutes=1), "_deleted": False, "last_name": "Staged"}
+    page = Page(pa.Table.from_pylist([later], schema=contact.page_schema()))
+    with db.transaction() as conn:
+        stage.put(conn, "salesforce", contact, page, Source.LIST, db.now())
+    wait_until(lambda: last_name(product, record_id) == "Staged", SOON)
+
+
+def test_a_field_that_was_described_meanwhile_is_written(
+    relay: Relay, sandbox: Sandbox, product: Product, db: Database, tmp_path: Path
+) -> None:
+    record_id = known(sandbox, product)
+    sandbox.schema("Contact", "add", "Nickname__c", type="string")
+    spec = load_connections(tmp_path / "defs")["salesforce"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CRM_SECRET", "sandbox")
+        settings = Settings(database_url=db.url, home=tmp_path / "home")
+        runtime.refresh(runtime.open_connection(settings, db, spec, "incremental")).close()
+    product.execute("UPDATE salesforce.contact SET nickname_c = 'Ada' WHERE id = %s", (record_id,))
+    wait_until(lambda: sandbox.alive("Contact")[record_id].get("Nickname__c") == "Ada", SOON)
+    wait_until(lambda: outbox(product) == {"confirmed": 1}, SOON)
 
 
 def test_a_paused_connection_sends_nothing_until_it_is_resumed(

@@ -65,21 +65,25 @@ def test_a_wake_up_during_a_turn_is_not_lost(stop: threading.Event) -> None:
 
 
 def test_failures_are_backed_off_logged_and_survived(stop: threading.Event, caplog: pytest.LogCaptureFixture) -> None:
+    """Turns 1 to 3 fail, then 5: the pauses grow, and after a good turn they begin small again."""
     times: list[float] = []
 
     def turn() -> bool:
         times.append(time.monotonic())
-        if len(times) <= 3:
+        if len(times) in (1, 2, 3, 5):
             raise ValueError("broken")
         return False
 
     with caplog.at_level(logging.INFO):
         one = worker(turn, stop)
-        wait_until(lambda: "works again" in caplog.text)
-    assert one.is_alive() and len(times) == 4
+        wait_until(lambda: caplog.text.count("works again") == 1)
+        one.wake()
+        wait_until(lambda: caplog.text.count("works again") == 2)
+    assert one.is_alive() and len(times) == 6
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
-    assert gaps[0] >= 0.25 and gaps[2] >= 1.0 > gaps[0]
-    assert caplog.text.count("broken") >= 3
+    assert gaps[0] >= 0.25 and gaps[2] >= 1.0
+    assert gaps[4] < gaps[2], "the first pause of a new series is between 0.25 and 0.5 s"
+    assert caplog.text.count("ValueError: broken") == 4
 
 
 def test_a_stop_ends_it_at_once_even_in_a_pause(stop: threading.Event) -> None:

@@ -1,0 +1,190 @@
+"""Checks: what a green mirror means."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from crm_assets.connections import ConnectionSpec
+from crm_assets.orchestration.cadence import late_after
+from crm_assets.orchestration.naming import mirror_key
+from crm_assets.orchestration.opening import opened, shared_database, the_object
+
+if TYPE_CHECKING:
+    from crm_assets.reconcile.compare import Reconciled
+    from crm_assets.store.database import Conn, Database
+
+_SHOWN = 20
+"""Findings are kept in ``crm_assets.drift``; the page of a check shows this many."""
+
+_NEARLY_OUT = 0.9
+
+
+def mirror_checks(spec: ConnectionSpec, name: str) -> Iterator[dg.AssetChecksDefinition]:
+    """``complete`` and ``schema`` of one object. Both ask the CRM."""
+    table = spec.table(name)
+    key = mirror_key(spec.connection, table)
+
+    @dg.asset_check(
+        asset=key,
+        name="complete",
+        description="Both ends hold the same records with the same values; what differs is repaired first.",
+    )
+    def complete() -> dg.AssetCheckResult:
+        from crm_assets.core.errors import RetriableError
+        from crm_assets.reconcile.compare import reconcile
+
+        with opened(spec, "reconciliation") as connection:
+            try:
+                verdict = reconcile(connection.db, connection.connector, the_object(connection, table))
+            except RetriableError as error:
+                raise dg.Failure(description=f"not compared: {error}", allow_retries=False) from error
+        return dg.AssetCheckResult(
+            passed=verdict.complete,
+            severity=dg.AssetCheckSeverity.ERROR,
+            description=_verdict(verdict),
+            metadata=_numbers(verdict),
+        )
+
+    @dg.asset_check(
+        asset=key,
+        name="schema",
+        description="The fields of the object in the CRM are those that the mirror was made for.",
+    )
+    def schema() -> dg.AssetCheckResult:
+        from crm_assets.mirror.describing import choose
+        from crm_assets.orchestration.drift import changes
+        from crm_assets.store import catalog
+
+        with opened(spec, "reconciliation") as connection:
+            stored = the_object(connection, table)
+            columns = catalog.columns(connection.db, spec.connection, name)
+            found = changes(stored, choose(connection.connector.describe(name, columns), spec.objects[name]))
+        return dg.AssetCheckResult(
+            passed=not found,
+            severity=dg.AssetCheckSeverity.WARN,
+            description="; ".join(found[:_SHOWN]) + f"; {spec.connection}_full_refresh takes it over"
+            if found
+            else None,
+            metadata={"fields": len(stored.fields), "changed_fields": len(found)},
+        )
+
+    yield complete
+    yield schema
+
+
+def connection_checks(spec: ConnectionSpec) -> dg.AssetChecksDefinition:
+    """``fresh``, ``unsettled_writes`` and ``quota`` of all mirrors in one step. They ask the database only."""
+    specs: dict[dg.AssetCheckKey, tuple[str, Callable[[Any, ConnectionSpec, str], dg.AssetCheckResult]]] = {}
+    for table, choice in spec.tables().items():
+        key = mirror_key(spec.connection, table)
+        specs[dg.AssetCheckKey(key, "fresh")] = table, _fresh
+        specs[dg.AssetCheckKey(key, "quota")] = table, _quota
+        if choice.write:
+            specs[dg.AssetCheckKey(key, "unsettled_writes")] = table, _unsettled_writes
+
+    @dg.multi_asset_check(
+        name=f"{spec.connection}_state",
+        specs=[dg.AssetCheckSpec(key.name, asset=key.asset_key, description=_ABOUT[key.name]) for key in specs],
+        can_subset=True,
+    )
+    def state(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        db: Database = shared_database()
+        for key in context.selected_asset_check_keys:
+            table, evaluate = specs[key]
+            with db.transaction() as conn:
+                result = evaluate(conn, spec, table)
+            yield result._replace(asset_key=key.asset_key, check_name=key.name)
+
+    return state
+
+
+_ABOUT = {
+    "fresh": "The object was read lately, and nothing waits for long in either direction.",
+    "unsettled_writes": "No write of the product was rejected, is in conflict, or has an unknown outcome.",
+    "quota": "The CRM still answers our calls: its limits are not used up.",
+}
+
+
+def _fresh(conn: "Conn", spec: ConnectionSpec, table: str) -> dg.AssetCheckResult:
+    row = conn.execute(
+        """SELECT cursor, extract(epoch FROM clock_timestamp() - moved_at)::float8 FROM crm_assets.cursor
+            WHERE connection = %s AND object = %s AND moved_at IS NOT NULL""",
+        (spec.connection, table),
+    ).fetchone()
+    if row is None:
+        return dg.AssetCheckResult(
+            passed=False, severity=dg.AssetCheckSeverity.WARN, description="never read; materialize the asset"
+        )
+    from crm_assets.store.status import oldest_unsynced_seconds
+
+    cursor, age = row
+    waiting = oldest_unsynced_seconds(conn, spec.connection, table)
+    warn, fail = late_after(spec.schedule)
+    oldest = timedelta(seconds=max(age, waiting or 0.0))
+    return dg.AssetCheckResult(
+        passed=oldest <= warn,
+        severity=dg.AssetCheckSeverity.ERROR if oldest > fail else dg.AssetCheckSeverity.WARN,
+        description=f"last read {age:.0f} s ago"
+        + (f", the oldest change has been waiting for {waiting:.0f} s" if waiting is not None else ""),
+        metadata={"cursor": cursor or "", "read_seconds_ago": age, "oldest_unsynced_seconds": waiting or 0.0},
+    )
+
+
+def _unsettled_writes(conn: "Conn", spec: ConnectionSpec, table: str) -> dg.AssetCheckResult:
+    states = {
+        state: int(count)
+        for state, count in conn.execute(
+            """SELECT state, count(*) FROM crm_assets.outbox
+                WHERE connection = %s AND object = %s
+                  AND state IN ('pending', 'sending', 'rejected', 'conflict', 'unknown')
+                GROUP BY state ORDER BY state""",
+            (spec.connection, table),
+        )
+    }
+    stuck = {state: states[state] for state in ("rejected", "conflict", "unknown") if state in states}
+    return dg.AssetCheckResult(
+        passed=not stuck,
+        severity=dg.AssetCheckSeverity.ERROR
+        if "rejected" in stuck or "conflict" in stuck
+        else dg.AssetCheckSeverity.WARN,
+        description=", ".join(f"{count} {state}" for state, count in stuck.items())
+        + "; see crm_assets.outbox, column reason"
+        if stuck
+        else None,
+        metadata={f"writes_{state}": count for state, count in states.items()},
+    )
+
+
+def _quota(conn: "Conn", spec: ConnectionSpec, table: str) -> dg.AssetCheckResult:
+    from crm_assets.quota.state import usage
+
+    limits = usage(conn, spec.connection)
+    out = [
+        f"{one.name}: {one.used} of {one.limit}, counted at {one.updated_at:%H:%M:%S} UTC" for one in limits if one.out
+    ]
+    nearly = [f"{one.name}: {one.used} of {one.limit}" for one in limits if one.used >= _NEARLY_OUT * one.limit]
+    return dg.AssetCheckResult(
+        passed=not nearly,
+        severity=dg.AssetCheckSeverity.ERROR if out else dg.AssetCheckSeverity.WARN,
+        description="; ".join(out or nearly) or None,
+        metadata={f"{one.name}_used": one.used for one in limits} | {f"{one.name}_limit": one.limit for one in limits},
+    )
+
+
+def _verdict(verdict: "Reconciled") -> str:
+    if verdict.complete:
+        return f"complete as of {verdict.as_of.isoformat()}"
+    return f"{verdict.missing} missing, {verdict.extra} extra, {verdict.differing} differing; see crm_assets.drift"
+
+
+def _numbers(verdict: "Reconciled") -> dict[str, Any]:
+    names = ("remote_rows", "local_rows", "missing", "extra", "differing", "repaired", "unsettled", "set_aside")
+    numbers: dict[str, Any] = {name: getattr(verdict, name) for name in names}
+    numbers |= {"api_calls": verdict.api_calls, "as_of": verdict.as_of.isoformat()}
+    if verdict.findings:
+        numbers["findings"] = dg.MetadataValue.table(
+            [dg.TableRecord({"id": f.id, "kind": str(f.kind), "field": f.field}) for f in verdict.findings[:_SHOWN]]
+        )
+    return numbers

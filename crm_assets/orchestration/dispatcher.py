@@ -1,0 +1,95 @@
+"""The dispatcher: one sensor per connection that shows what the relay did, and starts what nobody does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import dagster as dg
+
+from crm_assets.connections import ConnectionSpec
+from crm_assets.orchestration.jobs import Job
+from crm_assets.orchestration.naming import writeback_key
+from crm_assets.orchestration.opening import shared_database
+from crm_assets.orchestration.running import running
+from crm_assets.orchestration.telling import Position, asset_events
+
+_INTERVAL_SECONDS = 4
+"""Dagster's sensor loop takes five; a minimum of five would miss every second turn."""
+
+_PATIENCE_SECONDS = 5.0
+"""How long due work is left to a relay that is alive."""
+
+
+def dispatcher(spec: ConnectionSpec, jobs: Mapping[str, Job]) -> dg.SensorDefinition:
+    """``<connection>_dispatcher``."""
+
+    @dg.sensor(
+        name=f"{spec.connection}_dispatcher",
+        jobs=[jobs[what] for what in ("events", "writeback") if what in jobs],
+        minimum_interval_seconds=_INTERVAL_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Shows what the relay did as asset events, and starts a run for what waits longer than it should.",
+    )
+    def tick(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        from crm_assets.quota.state import used_up
+        from crm_assets.store import activity, snapshot
+        from crm_assets.store.backlog import due_hints, due_writes
+
+        now = time.time()
+        position = Position.parse(context.cursor)
+        db = shared_database()
+        with db.transaction() as conn:
+            position.take(activity.since(conn, spec.connection, position.seq))
+            backlogs = {"events": due_hints(conn, spec.connection)}
+            if "writeback" in jobs:
+                backlogs["writeback"] = due_writes(conn, spec.connection)
+            limit = used_up(conn, spec.connection)
+        patience = _PATIENCE_SECONDS if activity.relay_alive(db, spec.connection) else 0.0
+
+        requests: list[dg.RunRequest] = []
+        reasons: list[str] = []
+        for what, backlog in backlogs.items():
+            job = f"{spec.connection}_{what}"
+            if not backlog:
+                position.done(what)
+            elif backlog.seconds < patience:
+                reasons.append(f"{what}: {backlog.count} due, left to the relay")
+            elif limit is not None:
+                reasons.append(
+                    f"{what}: {backlog.count} due, the quota is out ({limit.name} {limit.used} of {limit.limit}); "
+                    f"the CRM is asked again at {limit.until:%H:%M:%S} UTC"
+                )
+            elif reason := running(context.instance, job):
+                reasons.append(f"{what}: {backlog.count} due, {reason}")
+            elif attempt := position.attempt(what, (backlog.first, backlog.last, backlog.count), now):
+                # The time makes the key new: a key that was used once, even by a run that failed, starts nothing.
+                key = f"{job}:{backlog.first}-{backlog.last}:attempt-{attempt}:{int(now)}"
+                keys = [writeback_key(spec.connection, table) for table in backlog.tables if table in _writable(spec)]
+                requests.append(
+                    dg.RunRequest(
+                        run_key=key, job_name=job, asset_selection=(keys or None) if what == "writeback" else None
+                    )
+                )
+            else:
+                reasons.append(f"{what}: {backlog.count} due, tried without progress; the next attempt comes later")
+
+        events = []
+        if position.untold(now):
+            from crm_assets.settings import Settings
+
+            objects = snapshot.read_snapshot(Settings().home, spec.connection)
+            events = asset_events(spec, position, objects, now)
+        nothing = "; ".join(reasons) or "nothing is due"
+        return dg.SensorResult(
+            run_requests=requests,
+            asset_events=events,
+            skip_reason=None if requests or events else nothing,
+            cursor=position.dump(),
+        )
+
+    return tick
+
+
+def _writable(spec: ConnectionSpec) -> set[str]:
+    return {table for table, choice in spec.tables().items() if choice.write}

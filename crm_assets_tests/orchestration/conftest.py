@@ -1,0 +1,86 @@
+"""Definitions of a connection, and an instance that is gone after the test."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from crm_assets.orchestration.build import build
+from crm_assets.orchestration.naming import mirror_key
+from crm_assets.orchestration.opening import close_databases
+from crm_assets_tests.plugins.linked import Link, MakeLink
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+class Room:
+    """A connection with its definitions, as Dagster's processes have them."""
+
+    def __init__(self, link: Link, instance: dg.DagsterInstance) -> None:
+        self.link, self.instance = link, instance
+        self.defs = build(link.spec)
+
+    def run(self, job: str, run_config: dict[str, Any] | None = None, **options: Any) -> dg.ExecuteInProcessResult:
+        """A whole job in this process; a step that fails makes a failed run, as it would for the daemon."""
+        return self.defs.resolve_job_def(job).execute_in_process(
+            run_config=run_config, instance=self.instance, raise_on_error=False, **options
+        )
+
+    def sync(self, *tables: str) -> dg.ExecuteInProcessResult:
+        return self.run(
+            "salesforce_sync", asset_selection=[mirror_key("salesforce", table) for table in tables] or None
+        )
+
+    def pass_a_second(self) -> None:
+        """The CRM vouches for whole seconds: what was changed within the last one is read by the next sync."""
+        time.sleep(1.1)
+
+    def materialization(self, key: str) -> dict[str, Any]:
+        """Metadata of the last materialization of an asset, as plain values."""
+        event = self.instance.get_latest_materialization_event(dg.AssetKey(key.split("/")))
+        assert event is not None and event.asset_materialization is not None, f"{key} was never materialized"
+        return {name: value.value for name, value in event.asset_materialization.metadata.items()}
+
+    def observations(self, key: str) -> list[dict[str, Any]]:
+        records = self.instance.fetch_observations(dg.AssetKey(key.split("/")), limit=10).records
+        found = [record.asset_observation for record in records]
+        return [{n: v.value for n, v in one.metadata.items()} for one in found if one is not None]
+
+    def failures(self, result: dg.ExecuteInProcessResult) -> dict[str, str]:
+        """What each failed step said."""
+        return {
+            str(event.step_key): str(event.step_failure_data.user_failure_data.description)
+            for event in result.all_events
+            if event.is_step_failure and event.step_failure_data.user_failure_data is not None
+        }
+
+
+MakeRoom = Callable[..., Room]
+
+
+@pytest.fixture
+def make_room(make_link: MakeLink, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeRoom]:
+    """Links a new sandbox and makes its definitions; takes what ``make_link`` takes."""
+
+    def make(**options: Any) -> Room:
+        link = make_link(**({"objects": ("Account", "Contact")} | options))
+        monkeypatch.setenv("CRM_ASSETS_DATABASE_URL", link.db.url)
+        monkeypatch.setenv("CRM_ASSETS_HOME", str(link.home))
+        return Room(link, instance)
+
+    yield make
+    close_databases()
+
+
+@pytest.fixture
+def room(make_room: MakeRoom) -> Room:
+    """Accounts and contacts, never read."""
+    return make_room()

@@ -1,0 +1,102 @@
+"""Checks: green only when it is true."""
+
+from __future__ import annotations
+
+import dagster as dg
+import pytest
+
+from crm_assets_tests.orchestration.conftest import Room
+
+WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
+
+
+def evaluations(result: dg.ExecuteInProcessResult) -> dict[tuple[str, str], dg.AssetCheckEvaluation]:
+    return {(one.asset_key.path[-1], one.check_name): one for one in result.get_asset_check_evaluations()}
+
+
+@pytest.fixture
+def read(room: Room) -> Room:
+    room.sync()
+    return room
+
+
+def test_complete_and_schema_after_a_sync(read: Room) -> None:
+    result = read.run("salesforce_reconcile")
+    assert result.success
+    found = evaluations(result)
+    assert {key: one.passed for key, one in found.items()} == {
+        (table, check): True for table in ("account", "contact") for check in ("complete", "schema")
+    }
+    numbers = found["contact", "complete"].metadata
+    alive = len(read.link.sandbox.alive("Contact"))
+    assert (numbers["remote_rows"].value, numbers["local_rows"].value) == (alive, alive)
+    assert read.link.value("SELECT complete FROM crm_assets.cursor WHERE object = 'contact'") is True
+
+
+def test_complete_repairs_what_was_lost_and_says_so(read: Room) -> None:
+    lost = min(read.link.sandbox.alive("Contact"))
+    with read.link.db.transaction() as conn:
+        conn.execute("SET LOCAL ROLE crm_assets_sync")
+        conn.execute("DELETE FROM salesforce.contact WHERE id = %s", (lost,))
+    found = evaluations(read.run("salesforce_reconcile"))["contact", "complete"]
+    assert found.passed
+    assert found.metadata["repaired"].value == 1
+    assert read.link.value("SELECT count(*) FROM salesforce.contact WHERE id = %s", lost) == 1
+
+
+def test_schema_names_what_changed_and_a_full_refresh_heals_it(read: Room) -> None:
+    read.link.sandbox.schema("Contact", "add", "Motto__c", type="string")
+    found = evaluations(read.run("salesforce_reconcile"))["contact", "schema"]
+    assert (found.passed, found.severity) == (False, WARN)
+    assert found.description is not None
+    assert "new field Motto__c" in found.description
+    assert "salesforce_full_refresh takes it over" in found.description
+    assert read.run("salesforce_full_refresh").success
+    assert evaluations(read.run("salesforce_reconcile"))["contact", "schema"].passed
+
+
+def test_the_state_of_a_connection_that_works(read: Room) -> None:
+    used = read.link.sandbox.calls()["total"]
+    result = read.run("salesforce_checks")
+    assert result.success
+    assert {key: one.passed for key, one in evaluations(result).items()} == {
+        (table, check): True for table in ("account", "contact") for check in ("fresh", "quota", "unsettled_writes")
+    }
+    assert read.link.sandbox.calls()["total"] == used, "these checks ask the database only"
+
+
+def test_fresh_fails_for_what_was_not_read_for_long(read: Room) -> None:
+    read.link.rows("UPDATE crm_assets.cursor SET moved_at = moved_at - interval '20 minutes' WHERE object = 'account'")
+    read.link.rows("UPDATE crm_assets.cursor SET moved_at = moved_at - interval '2 hours' WHERE object = 'contact'")
+    found = evaluations(read.run("salesforce_checks"))
+    assert [(found[table, "fresh"].passed, found[table, "fresh"].severity) for table in ("account", "contact")] == [
+        (False, WARN),
+        (False, ERROR),
+    ]
+
+
+def test_fresh_tells_of_an_object_never_read(room: Room) -> None:
+    found = evaluations(room.run("salesforce_checks"))["contact", "fresh"]
+    assert not found.passed
+    assert found.description == "never read; materialize the asset"
+
+
+def test_unsettled_writes_names_what_needs_a_person(read: Room) -> None:
+    some = min(read.link.sandbox.alive("Contact"))
+    read.link.rows("UPDATE salesforce.contact SET email = 'no address' WHERE id = %s", some)
+    read.run("salesforce_writeback")
+    found = evaluations(read.run("salesforce_checks"))
+    assert (found["contact", "unsettled_writes"].passed, found["contact", "unsettled_writes"].severity) == (
+        False,
+        ERROR,
+    )
+    assert stuck.description == "1 rejected; see crm_assets.outbox, column reason"
+    assert found["account", "unsettled_writes"].passed
+
+
+@pytest.mark.parametrize(("used", "passed", "severity"), [(899, True, WARN), (900, False, WARN), (1000, False, ERROR)])
+def test_quota_warns_before_it_is_out(read: Room, used: int, passed: bool, severity: dg.AssetCheckSeverity) -> None:
+    read.link.rows('UPDATE crm_assets.quota SET used = %s, "limit" = 1000', used)
+    found = evaluations(read.run("salesforce_checks"))["contact", "quota"]
+    assert (found.passed, found.severity) == (passed, severity)
+    assert found.metadata["daily_calls_used"].value == used
