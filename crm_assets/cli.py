@@ -6,6 +6,7 @@ Commands import what they need when they run, so that ``--help`` and a mistyped 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -98,9 +99,11 @@ def relay(port: Port = RELAY_PORT) -> int:
     Starts the embedded Postgres for its own duration if no database is configured and none runs.
     """
     from crm_assets.relay import main
+    from crm_assets.up import proc
     from crm_assets.up.working import prepared
 
-    with prepared() as (settings, _):
+    # As a child of `up` it leaves the server to that: one it had started itself would end with it.
+    with prepared(start=proc.MARK not in os.environ) as (settings, _):
         main(port, settings)
     return 0
 

@@ -7,13 +7,19 @@ from typing import Any
 
 import dagster as dg
 
-from crm_assets.connections import ConnectionSpec, Env
+from crm_assets.connections import ConnectionSpec, Env, ObjectSpec
 from crm_assets.core.errors import ConfigurationError
+
+
+class CrmObject(ObjectSpec, dg.Resolvable):
+    """What to do with one object; its values may be templates, as for the relay."""
 
 
 class CrmConnection(ConnectionSpec, dg.Component, dg.Resolvable):
     """One CRM account as Postgres tables: a mirror asset per object, write-back for those the product may change,
     checks of completeness, a schedule, a dispatcher sensor, and jobs for full refresh and backfill."""
+
+    objects: dict[str, CrmObject]  # type: ignore[assignment]  # frozen: nobody puts a plain ObjectSpec in
 
     @classmethod
     def get_spec(cls) -> dg.ComponentTypeSpec:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
+from time import time as clock
 
 import dagster as dg
 
@@ -36,7 +36,7 @@ def dispatcher(spec: ConnectionSpec, jobs: Mapping[str, Job]) -> dg.SensorDefini
         from crm_assets.store import activity, snapshot
         from crm_assets.store.backlog import due_hints, due_writes
 
-        now = time.time()
+        now = clock()
         position = Position.parse(context.cursor)
         db = shared_database()
         with db.transaction() as conn:

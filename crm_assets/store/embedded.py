@@ -70,10 +70,12 @@ class EmbeddedPostgres:
         return state is not None and state.ready and _answers(state)
 
     def url(self, role: str = "owner", database: str = "crm_assets") -> str:
-        """The database URL for ``owner``, ``writer`` or ``reader``."""
+        """The database URL for ``owner``, ``writer`` or ``reader``; ``superuser`` is for looking after the server."""
         state = self._load()
         if state is None:
             raise ConfigurationError("the embedded Postgres has not been set up yet; start it with `crm-assets up`")
+        if role == "superuser":
+            return _url(state, "postgres", database)
         if role not in _LOGINS:
             raise ConfigurationError(f"there is no role {role!r}; choose one of {', '.join(_LOGINS)}")
         return _url(state, _LOGINS[role], database)

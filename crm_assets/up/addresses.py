@@ -35,7 +35,7 @@ def database_url(settings: Settings, role: str) -> Address:
             raise ConfigurationError("nothing is running; start it with `crm-assets up`")
         return Address(server.url(role))
     url = plain_url(settings.database_url)
-    return Address(url) if role == "owner" else _as_role(url, f"crm_assets_{role}")
+    return Address(url) if role == "owner" else as_role(url, f"crm_assets_{role}")
 
 
 def ensure_reachable(url: str) -> None:
@@ -43,9 +43,11 @@ def ensure_reachable(url: str) -> None:
     _connect(url).close()
 
 
-def _as_role(url: str, role: str) -> Address:
-    """On a server of the user's own the roles cannot log in, so that no password of ours lies about there: the
-    configured user logs in and takes the role, if it may."""
+def as_role(url: str, role: str) -> Address:
+    """The URL that logs in as the configured user and acts as ``role``, if that user may.
+
+    On a server of the user's own our roles have no login, so that no password of ours lies about there.
+    """
     with _connect(url) as conn:
         row = conn.execute(
             "SELECT CASE WHEN to_regrole(%(r)s) IS NULL THEN NULL "

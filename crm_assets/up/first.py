@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from crm_assets import runtime
 from crm_assets.connections import ConnectionSpec
-from crm_assets.core.errors import CrmAssetsError, FatalError, RetriableError
+from crm_assets.core.errors import CrmAssetsError, FatalError, QuotaExhausted, RetriableError
 from crm_assets.core.model import Object
 from crm_assets.mirror import sync as mirror
 from crm_assets.reconcile.compare import reconcile
@@ -21,8 +21,9 @@ from crm_assets.store import catalog
 from crm_assets.store.database import Database
 from crm_assets.up.work import reconcile_line, sync_line
 
-_PATIENCE_S = 120.0
-"""How long an object may be busy with another process's sync before it is left to that."""
+_PATIENCE_S = 45.0
+"""How long, over all objects, one waits for another process's sync of an object (a dead one's lease ends in that
+time), or for a CRM that is away. Then it is left to the schedules."""
 
 
 class _Cancelled(Exception):
@@ -48,8 +49,10 @@ class FirstSync:
     unfinished: list[str] = field(default_factory=list)
     failure: Exception | None = None
     _thread: threading.Thread | None = None
+    _deadline: float = 0.0
 
     def start(self) -> None:
+        self._deadline = time.monotonic() + _PATIENCE_S
         self._thread = threading.Thread(target=self._run, name="first-sync", daemon=True)
         self._thread.start()
 
@@ -66,7 +69,7 @@ class FirstSync:
             bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=24),
-                TextColumn("{task.completed:,.0f} records"),
+                TextColumn("{task.fields[read]}"),
                 TimeElapsedColumn(),
                 console=self.console,
                 transient=True,
@@ -108,11 +111,11 @@ class FirstSync:
     def _sync(self, connection: runtime.Connection, bar: Progress) -> None:
         for obj in connection.objects.values():
             name = f"{connection.name}.{obj.table}"
-            task = bar.add_task(f"reading {name}", total=None)
+            task = bar.add_task(f"reading {name}", total=None, read="")
 
             def progress(rows: int, task: object = task) -> None:
                 self._unless_stopped()
-                bar.update(task, completed=rows)  # type: ignore[arg-type]
+                bar.update(task, read=f"{rows:,} records")  # type: ignore[arg-type]
 
             def one(obj: Object = obj, progress: Callable[[int], None] = progress) -> tuple[bool, str]:
                 report = mirror.sync(self.db, self.settings.home, connection.connector, obj, progress=progress)
@@ -127,7 +130,7 @@ class FirstSync:
             if obj.table in compared:
                 continue
             name = f"{connection.name}.{obj.table}"
-            task = bar.add_task(f"comparing {name}", total=None)
+            task = bar.add_task(f"comparing {name}", total=None, read="")
 
             def one(obj: Object = obj) -> tuple[bool, str]:
                 verdict = reconcile(self.db, connection.connector, obj)
@@ -153,12 +156,11 @@ class FirstSync:
 
     def _patiently(self, work: Callable[[], tuple[bool, str]]) -> tuple[bool, str]:
         """Another process may be reading the object, or have died while doing so a moment ago."""
-        deadline = time.monotonic() + _PATIENCE_S
         while True:
             try:
                 return work()
-            except RetriableError:
-                if time.monotonic() > deadline:
+            except RetriableError as error:
+                if isinstance(error, QuotaExhausted) or time.monotonic() > self._deadline:
                     raise
                 self.stop.wait(1.0)
                 self._unless_stopped()

@@ -43,7 +43,10 @@ def run(settings: Settings, options: Options) -> int:
     """Start everything and stay until asked to stop; the exit code. See ``Options`` for ``once``."""
     working.quiet()
     settings = settings.model_copy(update={"home": settings.home.absolute()})
-    os.environ["CRM_ASSETS_HOME"] = str(settings.home)  # children work in other directories
+    # Children work in other directories.
+    os.environ["CRM_ASSETS_HOME"] = str(settings.home)
+    if "CRM_ASSETS_DEFS" in os.environ:
+        os.environ["CRM_ASSETS_DEFS"] = str(settings.defs.absolute())
     if options.seed_dir is not None and not options.seed_dir.is_dir():
         raise ConfigurationError(f"--seed-dir {options.seed_dir} is no directory")
     console = Console(highlight=False, soft_wrap=True)

@@ -27,8 +27,11 @@ def settings() -> Settings:
 
 
 @contextmanager
-def prepared() -> Iterator[tuple[Settings, Database]]:
-    """Settings and an open database; an embedded server that is not running runs for as long as the body does."""
+def prepared(*, start: bool = True) -> Iterator[tuple[Settings, Database]]:
+    """Settings and an open database; an embedded server that is not running runs for as long as the body does.
+
+    ``start`` false: it is somebody else's to start, and to be without it is an error.
+    """
     from crm_assets import runtime
     from crm_assets.up.addresses import ensure_reachable
 
@@ -36,6 +39,13 @@ def prepared() -> Iterator[tuple[Settings, Database]]:
     found = settings()
     if found.database_url:
         ensure_reachable(found.database_url)
+    if not start:
+        db = runtime.open_database(found)
+        try:
+            yield found, db
+        finally:
+            db.close()
+        return
     with runtime.database(found) as db:
         yield found, db
 

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from crm_assets.up import proc
-from crm_assets_tests.cli.terminal import Terminal, Up
+from crm_assets_tests.cli.terminal import PROGRAM, Terminal, Up
 from crm_assets_tests.plugins.sandbox import wait_until
 
 CHILDREN = ("crm_assets.sandbox", "crm_assets.cli relay", "dagster-webserver", "dagster-daemon", "bin/postgres")
@@ -127,3 +127,21 @@ def test_a_ctrl_c_while_it_starts_stops_everything(terminal: Terminal) -> None:
     wait_until(lambda: up.child("dagster-webserver"), 60)
     assert up.end(signal.SIGINT) == 0, up.told()
     wait_until(lambda: not terminal.processes(), 5)
+
+
+def test_the_relay_alone_brings_its_database_and_takes_it_away(terminal: Terminal) -> None:
+    process = subprocess.Popen(
+        [*PROGRAM, "relay", "--port", "0"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=terminal.env({}),
+        cwd=terminal.home.parent,
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        assert process.stdout.readline().startswith("relay listening on http://127.0.0.1:")
+        assert terminal.run("url").returncode == 0
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    wait_until(lambda: not terminal.processes(), 5)
+    assert terminal.run("url").returncode == 2

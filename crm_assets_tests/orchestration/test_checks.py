@@ -86,10 +86,8 @@ def test_unsettled_writes_names_what_needs_a_person(read: Room) -> None:
     read.link.rows("UPDATE salesforce.contact SET email = 'no address' WHERE id = %s", some)
     read.run("salesforce_writeback")
     found = evaluations(read.run("salesforce_checks"))
-    assert (found["contact", "unsettled_writes"].passed, found["contact", "unsettled_writes"].severity) == (
-        False,
-        ERROR,
-    )
+    stuck = found["contact", "unsettled_writes"]
+    assert (stuck.passed, stuck.severity) == (False, ERROR)
     assert stuck.description == "1 rejected; see crm_assets.outbox, column reason"
     assert found["account", "unsettled_writes"].passed
 

@@ -79,7 +79,7 @@ def test_events_that_cannot_be_read_stay_in_the_inbox(room: Room) -> None:
     made = room.link.sandbox.create("Contact", LastName="Hinted")
     with room.link.db.transaction() as conn:
         inbox.add(conn, "salesforce", [Change("e1", "Contact", made, "CREATE")])
-    room.link.sandbox.limits(daily_calls=room.link.sandbox.calls()["total"])
+    room.link.sandbox.limits(daily_calls=1)
     (said,) = room.failures(room.run("salesforce_events")).values()
     assert "what is left stays in the inbox" in said
     assert room.link.value("SELECT state FROM crm_assets.inbox") == "pending"

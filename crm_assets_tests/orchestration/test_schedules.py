@@ -1,0 +1,95 @@
+"""The schedule that reads what changed: when it does, and why not."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import pytest
+
+from crm_assets.orchestration.cadence import late_after, longest_gap
+from crm_assets.store import activity
+from crm_assets_tests.orchestration.conftest import Room
+
+
+def tick(room: Room) -> dg.RunRequest | str:
+    """What one tick of ``salesforce_incremental`` asks for, or why it asks for nothing."""
+    with dg.build_schedule_context(
+        instance=room.instance,
+        scheduled_execution_time=datetime.now(UTC),
+        repository_def=room.defs.get_repository_def(),
+    ) as context:
+        answer = room.defs.resolve_schedule_def("salesforce_incremental")(context)
+    if isinstance(answer, dg.SkipReason):
+        return str(answer.skip_message)
+    assert isinstance(answer, dg.RunRequest)
+    return answer
+
+
+def selected(answer: dg.RunRequest | str) -> list[str]:
+    assert isinstance(answer, dg.RunRequest), answer
+    return sorted(key.to_user_string() for key in answer.asset_selection or [])
+
+
+def relay(room: Room) -> None:
+    activity.heartbeat(room.link.db, "relay:test", "salesforce")
+
+
+def test_without_a_relay_every_tick_reads_everything(room: Room) -> None:
+    room.sync()
+    assert selected(tick(room)) == ["salesforce/account", "salesforce/contact"]
+
+
+def test_with_a_relay_only_what_was_not_swept_lately_is_read(room: Room) -> None:
+    room.sync()
+    relay(room)
+    reason = tick(room)
+    assert isinstance(reason, str)
+    assert "every object was swept less than 5 minutes ago" in reason
+    assert "the next sweep is due at" in reason
+    room.link.rows("UPDATE crm_assets.cursor SET moved_at = moved_at - interval '5 minutes' WHERE object = 'contact'")
+    assert selected(tick(room)) == ["salesforce/contact"]
+
+
+def test_with_a_relay_what_was_never_read_is_read_at_once(room: Room) -> None:
+    relay(room)
+    assert selected(tick(room)) == ["salesforce/account", "salesforce/contact"]
+
+
+def test_a_relay_of_another_connection_or_one_that_died_does_not_count(room: Room) -> None:
+    room.sync()
+    activity.heartbeat(room.link.db, "relay:other", "hubspot")
+    relay(room)
+    room.link.rows("UPDATE crm_assets.heartbeat SET at = at - interval '1 minute' WHERE connection = 'salesforce'")
+    assert selected(tick(room)) == ["salesforce/account", "salesforce/contact"]
+
+
+def test_while_the_quota_is_out_it_says_so_and_until_when(room: Room) -> None:
+    room.sync()
+    room.link.rows('UPDATE crm_assets.quota SET used = "limit", updated_at = clock_timestamp()')
+    reason = tick(room)
+    assert isinstance(reason, str)
+    assert reason.startswith("the quota is out: daily_calls")
+    assert "the CRM is asked again at" in reason
+    room.link.rows("UPDATE crm_assets.quota SET updated_at = updated_at - interval '2 minutes'")
+    assert selected(tick(room)), "the vendor's word is old: it is asked again"
+
+
+@pytest.mark.parametrize("job", ["sync", "full_refresh"])
+def test_two_runs_of_the_same_work_never_overlap(room: Room, job: str) -> None:
+    room.sync()
+    room.instance.create_run_for_job(room.defs.resolve_job_def(f"salesforce_{job}"), status=dg.DagsterRunStatus.STARTED)
+    reason = tick(room)
+    assert isinstance(reason, str)
+    assert f"of salesforce_{job} is started" in reason
+
+
+@pytest.mark.parametrize(
+    ("cron", "gap"),
+    [("* * * * *", timedelta(minutes=1)), ("*/15 * * * *", timedelta(minutes=15)), ("0 6 * * 1-5", timedelta(days=3))],
+)
+def test_what_counts_as_late_follows_from_the_schedule(cron: str, gap: timedelta) -> None:
+    assert longest_gap(cron) == gap
+    warn, fail = late_after(cron)
+    assert gap < warn < fail
+    assert warn >= timedelta(minutes=15)

@@ -1,0 +1,75 @@
+"""Names that users build on: dashboards, alerts and scripts break when one of them changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+import crm_assets
+from crm_assets.connections import load_connections
+from crm_assets.orchestration.build import build
+
+WRITABLE = ("account", "contact", "lead", "opportunity", "product2")
+TABLES = (*WRITABLE, "user")
+
+
+@pytest.fixture(scope="module")
+def definitions(tmp_path_factory: pytest.TempPathFactory) -> dg.Definitions:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CRM_ASSETS_HOME", str(tmp_path_factory.mktemp("home")))
+        return build(load_connections(Path(crm_assets.__file__).parent / "defs")["salesforce"])
+
+
+def test_asset_keys(definitions: dg.Definitions) -> None:
+    keys = {key.to_user_string() for key in definitions.resolve_asset_graph().get_all_asset_keys()}
+    assert keys == {
+        *(f"salesforce_api/{table}" for table in TABLES),
+        *(f"salesforce/{table}" for table in TABLES),
+        *(f"salesforce_writeback/{table}" for table in WRITABLE),
+    }
+
+
+def test_checks(definitions: dg.Definitions) -> None:
+    keys = {
+        f"{key.asset_key.to_user_string()}:{key.name}" for key in definitions.resolve_asset_graph().asset_check_keys
+    }
+    assert keys == {
+        *(f"salesforce/{table}:{check}" for table in TABLES for check in ("complete", "schema", "fresh", "quota")),
+        *(f"salesforce/{table}:unsettled_writes" for table in WRITABLE),
+    }
+
+
+def test_jobs(definitions: dg.Definitions) -> None:
+    names = {job.name for job in definitions.resolve_all_job_defs()}
+    assert {name for name in names if not name.startswith("__")} == {
+        "salesforce_sync",
+        "salesforce_full_refresh",
+        "salesforce_backfill",
+        "salesforce_writeback",
+        "salesforce_events",
+        "salesforce_reconcile",
+        "salesforce_checks",
+    }
+
+
+def test_the_configuration_of_a_backfill(definitions: dg.Definitions) -> None:
+    job = definitions.resolve_job_def("salesforce_backfill")
+    fields = job.get_node_named("salesforce_plan").definition.config_schema.config_type.fields  # type: ignore[union-attr]
+    assert {name: field.is_required for name, field in fields.items()} == {
+        "object": True,
+        "from": True,
+        "to": False,
+        "slice_days": False,
+    }
+
+
+def test_schedules_and_sensors(definitions: dg.Definitions) -> None:
+    repository = definitions.get_repository_def()
+    assert {(one.name, one.cron_schedule) for one in repository.schedule_defs} == {
+        ("salesforce_incremental", "* * * * *"),
+        ("salesforce_checks", "*/5 * * * *"),
+        ("salesforce_reconcile", "17 3 * * *"),
+    }
+    assert [one.name for one in repository.sensor_defs] == ["salesforce_dispatcher"]
