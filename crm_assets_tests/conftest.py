@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 
-pytest_plugins = ["crm_assets_tests.plugins.postgres", "crm_assets_tests.plugins.sandbox", "crm_assets_tests.plugins.linked"]
+pytest_plugins = [
+    "crm_assets_tests.plugins.postgres",
+    "crm_assets_tests.plugins.sandbox",
+    "crm_assets_tests.plugins.linked",
+]
 
 for _name in [name for name in os.environ if name.startswith(("CRM_ASSETS_", "SALESFORCE_", "DAGSTER_"))]:
     del os.environ[_name]
