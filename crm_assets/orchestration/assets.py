@@ -11,9 +11,11 @@ import dagster as dg
 
 from crm_assets.connections import ConnectionSpec
 from crm_assets.orchestration.cadence import late_after
+from crm_assets.orchestration.describing import current
 from crm_assets.orchestration.metadata import api_schema, sync_metadata, table_metadata
 from crm_assets.orchestration.naming import api_key, mirror_key, writeback_key
 from crm_assets.orchestration.opening import opened, the_object
+from crm_assets.orchestration.standing import standing_verdict
 from crm_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -78,13 +80,13 @@ def mirror_asset(spec: ConnectionSpec, name: str, obj: "Object | None") -> dg.As
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=fail, warn_window=warn),
         op_tags={"crm_assets/connection": spec.connection},
     )
-    def mirror(context: dg.AssetExecutionContext, config: SyncConfig) -> dg.MaterializeResult[Any]:
+    def mirror(context: dg.AssetExecutionContext, config: SyncConfig) -> Iterator[dg.MaterializeResult[Any]]:
         from crm_assets.core.errors import RetriableError
         from crm_assets.mirror.sync import sync
 
         full = config.mode is Mode.full
         with opened(spec, "incremental") as connection:
-            described = _described_anew(connection, name) if full else the_object(connection, table)
+            described = current(connection, name, anew=full)
             try:
                 report = sync(
                     connection.db,
@@ -99,7 +101,11 @@ def mirror_asset(spec: ConnectionSpec, name: str, obj: "Object | None") -> dg.As
             metadata = sync_metadata(report, _row_count(connection, table))
             if report.partial:
                 stopped(context, mirror_key(spec.connection, table), report.reason, metadata)
-            return dg.MaterializeResult(metadata=metadata | table_metadata(spec.connection, described))
+            yield dg.MaterializeResult(metadata=metadata | table_metadata(spec.connection, described))
+            with connection.db.transaction() as conn:
+                verdict = standing_verdict(conn, spec, table)
+            if verdict is not None:
+                context.instance.report_runless_asset_event(verdict)
 
     return mirror
 
@@ -153,18 +159,6 @@ def stopped(
     raise dg.Failure(
         description=f"stopped early, the next run goes on from the same place: {reason}", allow_retries=False
     )
-
-
-def _described_anew(connection: "Connection", name: str) -> "Object":
-    """A full read begins with what the CRM says now: new fields get their column, and all rows get the values."""
-    from crm_assets.mirror.sync import describe
-    from crm_assets.store import catalog
-
-    found = describe(connection.db, connection.connector, {name: connection.spec.objects[name]})
-    if reason := found.unavailable.get(name):
-        raise dg.Failure(description=f"{connection.name}: {reason}", allow_retries=False)
-    catalog.write_snapshot(Settings().home, connection.name, catalog.load(connection.db, connection.name))
-    return found.objects[connection.spec.table(name)]
 
 
 def _row_count(connection: "Connection", table: str) -> int:

@@ -12,6 +12,7 @@ from crm_assets.orchestration.jobs import Job
 from crm_assets.orchestration.naming import writeback_key
 from crm_assets.orchestration.opening import shared_database
 from crm_assets.orchestration.running import running
+from crm_assets.orchestration.standing import standing_verdict
 from crm_assets.orchestration.telling import Position, asset_events
 
 _INTERVAL_SECONDS = 4
@@ -74,12 +75,15 @@ def dispatcher(spec: ConnectionSpec, jobs: Mapping[str, Job]) -> dg.SensorDefini
             else:
                 reasons.append(f"{what}: {backlog.count} due, tried without progress; the next attempt comes later")
 
-        events = []
+        events: list[dg.AssetMaterialization | dg.AssetCheckEvaluation] = []
         if position.untold(now):
             from crm_assets.settings import Settings
 
             objects = snapshot.read_snapshot(Settings().home, spec.connection)
-            events = asset_events(spec, position, objects, now)
+            told = asset_events(spec, position, objects, now)
+            with db.transaction() as conn:
+                mirrors = [event.asset_key.path[-1] for event in told if event.asset_key.path[0] == spec.connection]
+                events = [*told, *filter(None, (standing_verdict(conn, spec, table) for table in mirrors))]
         nothing = "; ".join(reasons) or "nothing is due"
         return dg.SensorResult(
             run_requests=requests,

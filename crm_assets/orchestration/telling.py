@@ -96,7 +96,7 @@ def asset_events(
         if table not in spec.tables():
             continue
         metadata: dict[str, Any] = {f"rows_{name}": count for name, count in counts.items()}
-        metadata["by"] = "relay"
+        metadata["by"] = "relay or command line"
         if kind == "mirror" and table in objects:
             metadata |= table_metadata(spec.connection, objects[table])
         asset_key = mirror_key if kind == "mirror" else writeback_key

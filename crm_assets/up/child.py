@@ -114,32 +114,54 @@ class Child:
         return self.home / RUN / f"{self.plan.name}.json"
 
 
-def stop_leftovers(home: Path) -> list[str]:
-    """Stop the children that a killed ``up`` of this home left behind; returns their names.
+@dataclass(frozen=True)
+class Record:
+    """A child as it was written down when it started."""
 
-    A number may belong to another process by now: the start time, or our mark on the group's members, tells.
-    """
-    stopped = []
+    path: Path
+    pid: int
+    start_time: str | None
+    home: Path
+
+    def alive(self) -> bool:
+        """Whether it, or what it started, still runs. A number may belong to another process by now: the start time,
+        or our mark on the group's members, tells."""
+        ours = self.start_time is not None and proc.start_time(self.pid) == self.start_time
+        return ours or bool(proc.group(self.pid, self.home))
+
+
+def recorded(home: Path) -> list[Record]:
+    """The children written down in a home, whoever started them."""
+    found = []
     for path in sorted((home / RUN).glob("*.json")):
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            pid, started = int(record["pid"]), record["start_time"]
+            data = json.loads(path.read_text(encoding="utf-8"))
+            found.append(Record(path, int(data["pid"]), data["start_time"], home))
         except (OSError, ValueError, KeyError, TypeError):
             path.unlink(missing_ok=True)
-            continue
-        ours = started is not None and proc.start_time(pid) == started
-        if ours or proc.group(pid, home):
-            proc.signal_group(pid, signal.SIGTERM)
-            if not proc.wait_until(lambda p=pid, s=started: _gone(p, s, home), 10.0):  # type: ignore[misc]
-                proc.signal_group(pid, signal.SIGKILL)
-                proc.wait_until(lambda p=pid, s=started: _gone(p, s, home), 5.0)  # type: ignore[misc]
-            stopped.append(path.stem)
-        path.unlink(missing_ok=True)
-    return stopped
+    return found
 
 
-def _gone(pid: int, started: str | None, home: Path) -> bool:
-    return proc.start_time(pid) != started and not proc.group(pid, home)
+def end(records: list[Record], grace: float) -> list[Record]:
+    """Stop what is alive of them, with everything it started; returns those."""
+    living = [record for record in records if record.alive()]
+    for record in living:
+        proc.signal_group(record.pid, signal.SIGTERM)
+    proc.wait_until(lambda: not any(record.alive() for record in living), grace)
+    for record in living:
+        if record.alive():
+            proc.signal_group(record.pid, signal.SIGKILL)
+    proc.wait_until(lambda: not any(record.alive() for record in living), 5.0)
+    return living
+
+
+def stop_leftovers(home: Path) -> list[str]:
+    """Stop the children that a killed ``up`` of this home left behind; returns their names."""
+    records = recorded(home)
+    living = end(records, 10.0)
+    for record in records:
+        record.path.unlink(missing_ok=True)
+    return [record.path.stem for record in living]
 
 
 def _write(path: Path, text: str) -> None:

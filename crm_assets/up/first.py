@@ -19,7 +19,7 @@ from crm_assets.reconcile.compare import reconcile
 from crm_assets.settings import Settings
 from crm_assets.store import catalog
 from crm_assets.store.database import Database
-from crm_assets.up.work import reconcile_line, sync_line
+from crm_assets.up.work import reconcile_line, remember, sync_line
 
 _PATIENCE_S = 45.0
 """How long, over all objects, one waits for another process's sync of an object (a dead one's lease ends in that
@@ -119,6 +119,7 @@ class FirstSync:
 
             def one(obj: Object = obj, progress: Callable[[int], None] = progress) -> tuple[bool, str]:
                 report = mirror.sync(self.db, self.settings.home, connection.connector, obj, progress=progress)
+                remember(self.db, report)
                 return not report.partial, sync_line(report)
 
             self._told(name, one)

@@ -26,6 +26,7 @@ from crm_assets.up.first import FirstSync
 from crm_assets.up.options import Options
 from crm_assets.up.report import print_status
 from crm_assets.up.supervisor import Stopped, Supervisor
+from crm_assets.up.watch import Watch
 
 _SYNC_STOP_S = 15.0
 
@@ -65,6 +66,7 @@ def run(settings: Settings, options: Options) -> int:
         # From here on, so that the server's own user could reach what it has to.
         os.umask(0o077)
         home.announce(settings.home, _address(chosen.sandbox), _address(chosen.dagster), _address(chosen.relay))
+        stack.callback(Watch(settings.home).dismiss)
         supervisor = Supervisor(settings.home, server, stop, console.print)
         stack.callback(supervisor.stop)
         try:

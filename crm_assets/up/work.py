@@ -15,6 +15,8 @@ from crm_assets.mirror import sync as mirror
 from crm_assets.reconcile.compare import Reconciled
 from crm_assets.reconcile.compare import reconcile as compare
 from crm_assets.settings import Settings
+from crm_assets.store import activity
+from crm_assets.store.database import Database
 from crm_assets.up.working import prepared
 
 _out = Console(highlight=False, soft_wrap=True)
@@ -48,6 +50,7 @@ def sync(connection: str, objects: Sequence[str], *, full: bool) -> int:
         def one(obj: Object) -> bool:
             mode: mirror.Mode = "full" if full else "incremental"
             report = mirror.sync(opened.db, settings.home, opened.connector, obj, mode)
+            remember(opened.db, report)
             _out.print(f"{connection}.{obj.table}: {sync_line(report)}")
             return not report.partial
 
@@ -64,6 +67,13 @@ def reconcile(connection: str, objects: Sequence[str]) -> int:
             return verdict.complete
 
         return _each(opened, objects, one)
+
+
+def remember(db: Database, report: mirror.SyncReport) -> None:
+    """Leave word of what was done outside of Dagster; its dispatcher shows it as an asset event."""
+    counts = {name: getattr(report, name) for name in ("inserted", "updated", "deleted", "undeleted")}
+    with db.transaction() as conn:
+        activity.record(conn, report.connection, report.object, "sync", counts)
 
 
 def sync_line(report: mirror.SyncReport) -> str:

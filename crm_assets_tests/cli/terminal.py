@@ -131,6 +131,8 @@ class Up:
 
     def told(self) -> str:
         """Everything it said, and the ends of its logs: what one wants to know when a test fails."""
+        while not self._queue.empty():
+            self.lines.append(self._queue.get() or "")
         parts = list(self.lines)
         for log in sorted((self._terminal.home / "logs").glob("*.log")):
             parts += [f"--- {log.name}", *log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]]

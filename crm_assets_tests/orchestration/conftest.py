@@ -17,7 +17,8 @@ from crm_assets_tests.plugins.linked import Link, MakeLink
 
 @pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.ephemeral() as made:
+    """With storage in a folder: ticks of schedules open their own handle on it."""
+    with dg.instance_for_test() as made:
         yield made
 
 
