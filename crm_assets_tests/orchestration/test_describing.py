@@ -69,6 +69,8 @@ def test_a_new_field_is_filled_for_rows_that_did_not_change(room: Room) -> None:
     shown = room.materialization("salesforce/contact")
     assert shown["mode"] == "full"
     assert "shoe_size_c" in [one.name for one in shown["dagster/column_schema"].columns]
+    # Nothing else of the record is newer, so that apply asks for a read by id instead of trusting the page.
+    assert room.run("salesforce_events").success
     assert column(room, "shoe_size_c", some) == 44
     assert "shoe_size_c" in read_snapshot(room.link.home, "salesforce")["contact"].by_column
     assert room.sync("contact").success
@@ -81,7 +83,6 @@ def test_a_full_read_that_stopped_early_is_made_up_for(room: Room) -> None:
     some = min(room.link.sandbox.alive("Contact"))
     room.link.sandbox.schema("Contact", "add", "Shoe_Size__c", type="double")
     room.link.sandbox.update("Contact", some, Shoe_Size__c=44)
-    room.link.rows("UPDATE salesforce.contact SET _version = _version WHERE false")
     age(room)
     room.link.sandbox.faults({"kind": "500", "path": "/query", "times": 50})
     assert not room.sync("contact").success

@@ -40,6 +40,17 @@ def test_without_a_relay_every_tick_reads_everything(room: Room) -> None:
     assert selected(tick(room)) == ["salesforce/account", "salesforce/contact"]
 
 
+def test_a_sweep_runs_no_checks(room: Room) -> None:
+    """One of them compares every record of both ends: every minute, that would be the whole quota."""
+    request = tick(room)
+    assert isinstance(request, dg.RunRequest)
+    assert request.asset_check_keys == []
+    job = room.defs.resolve_job_def("salesforce_sync").get_subset(
+        asset_selection=set(request.asset_selection or []), asset_check_selection=set(request.asset_check_keys)
+    )
+    assert sorted(node.name for node in job.nodes) == ["salesforce__account", "salesforce__contact"]
+
+
 def test_with_a_relay_only_what_was_not_swept_lately_is_read(room: Room) -> None:
     room.sync()
     relay(room)
