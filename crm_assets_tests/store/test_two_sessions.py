@@ -124,7 +124,7 @@ def test_a_product_trigger_that_fires_inside_apply_is_captured(one: Mirror, data
     with psycopg.connect(database_url) as owner:
         owner.execute("CREATE TABLE public.log (id text)")
         owner.execute(
-            """CREATE FUNCTION public.react() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+            """CREATE FUNCTION public.react() RETURNS trigger LANGUAGE plpgsql AS $$
                BEGIN
                    UPDATE salesforce.contact SET last_name = upper(NEW.last_name)
                     WHERE id = NEW.id AND last_name <> upper(NEW.last_name);
