@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
+import yaml
 from psycopg import sql
 from sqlalchemy import make_url
 
@@ -18,11 +19,13 @@ from crm_assets.store.embedded import EmbeddedPostgres
 PG_URL = "CRM_ASSETS_DAGSTER_PG_URL"
 DATABASE = "dagster"
 
-_INSTANCE = """storage:
+_STORAGE = """
+storage:
   postgres:
     postgres_url:
       env: CRM_ASSETS_DAGSTER_PG_URL
-run_queue:
+"""
+_INSTANCE = """run_queue:
   dequeue_interval_seconds: 1
   max_concurrent_runs: 10
 run_monitoring:
@@ -58,6 +61,9 @@ def prepare(settings: Settings, server: EmbeddedPostgres | None) -> DagsterHome:
     instance = directory / "dagster.yaml"
     if settings.dagster_home is None or not instance.exists():
         _put(checkout / "dagster.yaml", instance, _INSTANCE)
+        if "storage" not in yaml.safe_load(instance.read_text(encoding="utf-8")):
+            with instance.open("a", encoding="utf-8") as file:
+                file.write(_STORAGE)
     workspace = checkout / "workspace.yaml"
     if not workspace.exists():
         workspace = directory / "workspace.yaml"
