@@ -64,7 +64,9 @@ def mirror_checks(spec: ConnectionSpec, name: str) -> Iterator[dg.AssetChecksDef
         return dg.AssetCheckResult(
             passed=not found,
             severity=dg.AssetCheckSeverity.WARN,
-            description="; ".join(found[:_SHOWN]) + f"; {spec.connection}_full_refresh takes it over"
+            description="; ".join(found[:_SHOWN])
+            + f"; {spec.connection}_full_refresh takes it over now, the next syncs within ten minutes "
+            "(a column keeps its type all the same)"
             if found
             else None,
             metadata={"fields": len(stored.fields), "changed_fields": len(found)},
