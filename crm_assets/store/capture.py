@@ -168,7 +168,7 @@ def _update_body(
         """
 DECLARE bad text;
 BEGIN
-    SELECT coalesce(c.name, 'row_id') INTO bad
+    SELECT CASE WHEN n.row_id IS NULL THEN 'row_id' ELSE c.name END INTO bad
       FROM old_rows o LEFT JOIN new_rows n ON n.row_id = o.row_id
       LEFT JOIN LATERAL (VALUES {fixed}) AS c (name, changed) ON c.changed
      WHERE n.row_id IS NULL OR c.changed LIMIT 1;
