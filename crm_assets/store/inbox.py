@@ -207,6 +207,17 @@ def backlog(conn: Conn, connection: str) -> Backlog:
     return Backlog(row[0], row[1])
 
 
+def events_arrive(conn: Conn, connection: str) -> bool:
+    """Whether the vendor has pushed an event within the last day: without any, nothing tells of its changes."""
+    row = conn.execute(
+        """SELECT EXISTS (SELECT FROM crm_assets.inbox
+                           WHERE connection = %s AND change <> 'reread'
+                             AND received_at > clock_timestamp() - interval '1 day')""",
+        (connection,),
+    ).fetchone()
+    return bool(row and row[0])
+
+
 def purge(conn: Conn, connection: str, older_than: timedelta, limit: int = 10_000) -> int:
     """Forget settled hints, except failed ones. An event that the vendor repeats after that is one more read."""
     return conn.execute(

@@ -31,8 +31,20 @@ def selected(answer: dg.RunRequest | str) -> list[str]:
     return sorted(key.to_user_string() for key in answer.asset_selection or [])
 
 
-def relay(room: Room) -> None:
+def relay(room: Room, *, pushed: bool = True) -> None:
+    """A relay that lives; with ``pushed``, one that the CRM has told of a change."""
     activity.heartbeat(room.link.db, "relay:test", "salesforce")
+    if pushed:
+        room.link.rows(
+            """INSERT INTO crm_assets.inbox (connection, event_id, object, record_id, change, state)
+               VALUES ('salesforce', 'event', 'contact', '003', 'update', 'done') ON CONFLICT DO NOTHING"""
+        )
+
+
+def test_a_relay_that_no_event_ever_reached_brings_no_changes(room: Room) -> None:
+    room.sync()
+    relay(room, pushed=False)
+    assert selected(tick(room)) == ["salesforce/account", "salesforce/contact"]
 
 
 def test_without_a_relay_every_tick_reads_everything(room: Room) -> None:

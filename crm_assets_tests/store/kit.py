@@ -107,14 +107,18 @@ class Mirror:
         return self.apply()
 
     @contextmanager
-    def before(self, step: str, then: Callable[[], object]) -> Iterator[None]:
-        """Inside: ``apply`` does ``then`` once, from outside of its transaction, just before one of its statements."""
-        statement = getattr(apply_module._statements(CONNECTION, self.obj), step)
+    def before(self, step: str, then: Callable[[], object], *, must: bool = True) -> Iterator[None]:
+        """Inside: ``apply`` does ``then`` once, from outside of its transaction, just before one of its statements.
+
+        ``step`` names a statement of a batch, or is a part of the text of another one.
+        """
+        statement = getattr(apply_module._statements(CONNECTION, self.obj), step, None)
         plain = self.db
         fired: list[bool] = []
 
-        def hook(query: object) -> None:
-            if query is statement and not fired:
+        def hook(query: sql.Composed | str) -> None:
+            text = query if isinstance(query, str) else query.as_string(None)
+            if not fired and (query is statement if statement is not None else step in text):
                 fired.append(True)
                 then()
 
@@ -123,7 +127,7 @@ class Mirror:
             yield
         finally:
             self.db = plain
-        assert fired, f"apply never came to {step}"
+        assert fired or not must, f"apply never came to {step}"
 
     # The product's side.
 
@@ -203,7 +207,7 @@ class Mirror:
 class _Hooked:
     """A Database whose statements are announced before they run."""
 
-    def __init__(self, db: Database, hook: Callable[[object], None]) -> None:
+    def __init__(self, db: Database, hook: Callable[[Any], None]) -> None:
         self._db, self._hook = db, hook
 
     @contextmanager
@@ -216,7 +220,7 @@ class _Hooked:
 
 
 class _HookedConn:
-    def __init__(self, conn: Any, hook: Callable[[object], None]) -> None:
+    def __init__(self, conn: Any, hook: Callable[[Any], None]) -> None:
         self._conn, self._hook = conn, hook
 
     def execute(self, query: sql.Composed | str, *rest: Any) -> Any:

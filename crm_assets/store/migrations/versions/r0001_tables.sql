@@ -65,6 +65,7 @@ CREATE TABLE crm_assets.inbox (
     UNIQUE (connection, event_id)
 );
 CREATE INDEX inbox_open ON crm_assets.inbox (connection, object, next_try_at) WHERE state IN ('pending', 'claimed');
+CREATE INDEX inbox_pushed ON crm_assets.inbox (connection, received_at) WHERE change <> 'reread';
 
 -- A deleted record: its row_id for ever, its last values, and who deleted it.
 CREATE TABLE crm_assets.tombstone (
