@@ -141,6 +141,15 @@ def set_id(conn: Conn, q: ApplySql, row_id: UUID, record_id: str) -> int:
 
 def reply(conn: Conn, q: ApplySql, stage_seq: int, outbox_seq: int) -> int:
     """The mirror's part of an outbox row that was settled, discarded or offered again."""
+    # Locked before anything is looked at: a write that the product commits while this waits is then seen as later.
+    conn.execute(
+        statement(
+            """SELECT FROM {mirror} m WHERE m.row_id = (SELECT row_id FROM crm_assets.outbox WHERE seq = %s)
+                  FOR NO KEY UPDATE""",
+            **_names(q),
+        ),
+        (outbox_seq,),
+    )
     row = conn.execute(
         statement(
             """SELECT o.op, o.state, o.row_id, o.id, o.new,

@@ -317,8 +317,10 @@ class ApplySql:
     def lower_floor(self) -> sql.Composed:
         """The first read after a write of ours has been taken in, whatever it led to."""
         return self._make(
-            """DELETE FROM crm_assets.floor f USING crm_assets_pick p
+            """DELETE FROM crm_assets.floor f USING crm_assets_pick p JOIN {stage} s ON s._seq = p.seq
                 WHERE f.connection = {connection} AND f.object = {object} AND f.id = p.id AND p.eligible
+                  -- Raised again meanwhile: then this read is older than the write it was raised for.
+                  AND s._observed_at >= f.floor_at
                   AND (p.act IN ('first', 'born', 'deleting') OR p.row_id IS NULL AND p.act = 'skip')"""
         )
 

@@ -33,6 +33,7 @@ from crm_assets.store import server_user
 DATABASES = ("crm_assets", "dagster")
 _LOGINS = {"owner": "crm_assets", "writer": "crm_assets_writer", "reader": "crm_assets_reader"}
 _START_TIMEOUT_S = 30.0
+_LAST_CHILDREN_S = 10.0
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -98,7 +99,7 @@ class EmbeddedPostgres:
                 _stop_leftover(Path(state.data))
             state = replace(state, port=_free_port(state.port))
             self._save(state)
-            self._run(state, user)
+            self._run_patiently(state, user)
             if not state.ready:
                 _set_up(state)
                 self._save(replace(state, ready=True))
@@ -177,6 +178,17 @@ class EmbeddedPostgres:
         if done.returncode != 0:
             shutil.rmtree(data, ignore_errors=True)
             raise FatalError(f"initdb failed in {data}: {done.stderr.strip() or done.stdout.strip()}")
+
+    def _run_patiently(self, state: _State, user: server_user.User | None) -> None:
+        """The children of a killed server hold its shared memory for a moment, and no new one starts before."""
+        deadline = time.monotonic() + _LAST_CHILDREN_S
+        while True:
+            try:
+                return self._run(state, user)
+            except FatalError:
+                if not state.ready or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
 
     def _run(self, state: _State, user: server_user.User | None) -> None:
         (self.home / "logs").mkdir(exist_ok=True, mode=0o700)
