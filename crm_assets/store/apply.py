@@ -133,6 +133,7 @@ def _batch(db: Database, q: ApplySql, after: str, size: int, work: _Pass) -> tup
         if picked >= _ANALYZE_FROM:
             # Without statistics a temporary table is planned as if it were tiny, and the joins below as scans.
             conn.execute("ANALYZE crm_assets_pick")
+        conn.execute(q.ties, scope)
         conn.execute(q.find, scope)
         conn.execute(q.lock, scope)
         conn.execute(q.hold, scope)
@@ -142,6 +143,7 @@ def _batch(db: Database, q: ApplySql, after: str, size: int, work: _Pass) -> tup
         conn.execute(q.write, scope)
         conn.execute(q.insert, scope)
         conn.execute(q.buried, scope)
+        conn.execute(q.lock_deletes, scope)
         conn.execute(q.theirs_of_deletes, scope)
         conn.execute(q.lower_floor, scope)
         conn.execute(q.reread, scope)

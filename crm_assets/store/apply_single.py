@@ -14,6 +14,7 @@ from psycopg import sql
 from psycopg.errors import ForeignKeyViolation, UniqueViolation
 from psycopg.types.json import Jsonb
 
+from crm_assets.store import setaside
 from crm_assets.store.apply_sql import UNSETTLED, ApplySql, staged
 from crm_assets.store.database import Conn, statement
 
@@ -75,6 +76,7 @@ def delete(conn: Conn, q: ApplySql, record_id: str) -> int:
         _drift(conn, q, record_id, "delete_blocked", f"a foreign key holds the row: {error.diag.constraint_name}")
     else:
         _bury(conn, q, row_id, record_id, values, version, observed_at)
+        setaside.clear(conn, q.connection, q.obj.table, [record_id])
     return _consume(conn, q, record_id, 1)
 
 
@@ -118,6 +120,21 @@ def set_id(conn: Conn, q: ApplySql, row_id: UUID, record_id: str) -> int:
     reported, never merged in silence."""
     conn.execute("SAVEPOINT linking")
     try:
+        if conn.execute(
+            statement(
+                # The CRM deleted the record before we knew that it is ours; a read tells whether it still is.
+                """DELETE FROM crm_assets.tombstone t
+                    WHERE t.connection = {connection} AND t.object = {object} AND t.id = %(id)s
+                      AND t.row_id <> %(row_id)s AND t.deleted_by = 'crm'
+                      AND (EXISTS (SELECT FROM {mirror} m WHERE m.row_id = %(row_id)s AND m.id IS NULL)
+                           OR EXISTS (SELECT FROM crm_assets.tombstone u
+                                       WHERE u.connection = {connection} AND u.object = {object}
+                                         AND u.row_id = %(row_id)s AND u.id IS NULL))""",
+                **_names(q),
+            ),
+            {"id": record_id, "row_id": row_id},
+        ).rowcount:
+            _reread(conn, q, record_id, "deleted before its create was known")
         changed = conn.execute(
             statement("UPDATE {mirror} SET id = %s WHERE row_id = %s AND id IS NULL", **_names(q)),
             (record_id, row_id),
@@ -141,27 +158,27 @@ def set_id(conn: Conn, q: ApplySql, row_id: UUID, record_id: str) -> int:
 
 def reply(conn: Conn, q: ApplySql, stage_seq: int, outbox_seq: int) -> int:
     """The mirror's part of an outbox row that was settled, discarded or offered again."""
-    # Locked before anything is looked at: a write that the product commits while this waits is then seen as later.
+    # Locked before anything is looked at: a write that the product commits until then is seen as later.
     conn.execute(
         statement(
             """SELECT FROM {mirror} m WHERE m.row_id = (SELECT row_id FROM crm_assets.outbox WHERE seq = %s)
-                  FOR NO KEY UPDATE""",
+                  FOR NO KEY UPDATE NOWAIT""",
             **_names(q),
         ),
         (outbox_seq,),
     )
     row = conn.execute(
         statement(
-            """SELECT o.op, o.state, o.row_id, o.id, o.new,
-                      (SELECT jsonb_object_agg(k, CASE WHEN o.theirs ? k THEN o.theirs -> k ELSE o.base -> k END)
+            f"""SELECT o.op, o.state, o.row_id, o.id,
+                      -- What each field shows now: its newest unsettled write, else the CRM's value.
+                      (SELECT jsonb_object_agg(k, CASE WHEN u.new IS NOT NULL THEN u.new -> k
+                                                       WHEN o.theirs ? k THEN o.theirs -> k ELSE o.base -> k END)
                          FROM jsonb_object_keys(o.new) k
-                        WHERE NOT EXISTS (SELECT FROM crm_assets.outbox later
-                                           WHERE later.connection = o.connection AND later.object = o.object
-                                             AND later.row_id = o.row_id AND later.seq <> o.seq
-                                             AND later.created_at >= o.created_at AND later.new ? k
-                                             AND later.state IN """
-            + UNSETTLED
-            + """)) AS back
+                         LEFT JOIN LATERAL (
+                           SELECT x.new FROM crm_assets.outbox x
+                            WHERE x.connection = o.connection AND x.object = o.object AND x.row_id = o.row_id
+                              AND x.new ? k AND x.state IN {UNSETTLED}
+                            ORDER BY x.created_at DESC, x.seq DESC LIMIT 1) u ON true)
                  FROM crm_assets.outbox o WHERE o.seq = %s""",
             **_names(q),
         ),
@@ -169,18 +186,14 @@ def reply(conn: Conn, q: ApplySql, stage_seq: int, outbox_seq: int) -> int:
     ).fetchone()
     changed = 0
     if row is not None:
-        op, state, row_id, record_id, new, back = row
+        op, state, row_id, record_id, values = row
         match op, state:
             case "create", "confirmed":
                 changed = set_id(conn, q, row_id, record_id)
             case "create", "discarded":
-                changed = conn.execute(
-                    statement("DELETE FROM {mirror} WHERE row_id = %s AND id IS NULL", **_names(q)), (row_id,)
-                ).rowcount
-            case "update", "rejected" | "discarded" if back:
-                changed = _put_back(conn, q, row_id, back)
-            case "update", "pending":
-                changed = _put_back(conn, q, row_id, new)
+                changed = _withdraw(conn, q, row_id, outbox_seq)
+            case "update", "rejected" | "discarded" | "pending" | "sending" | "unknown" | "conflict":
+                changed = _show(conn, q, row_id, values or {})
             case "delete", "rejected" | "discarded":
                 changed = _revive(conn, q, row_id)
                 if changed and record_id:
@@ -200,15 +213,41 @@ def reply(conn: Conn, q: ApplySql, stage_seq: int, outbox_seq: int) -> int:
     return changed
 
 
-def _put_back(conn: Conn, q: ApplySql, row_id: UUID, values: Any) -> int:
-    columns = [f.column for f in q.obj.fields if f.column in values]
-    if not columns:
+def _withdraw(conn: Conn, q: ApplySql, row_id: UUID, outbox_seq: int) -> int:
+    """Remove the row of a discarded create, unless the product has offered it again or a foreign key holds it."""
+    conn.execute("SAVEPOINT withdrawal")
+    try:
+        changed = conn.execute(
+            statement(
+                f"""DELETE FROM {{mirror}} WHERE row_id = %(row_id)s AND id IS NULL
+                       AND NOT EXISTS (SELECT FROM crm_assets.outbox o
+                                        WHERE o.connection = {{connection}} AND o.object = {{object}}
+                                          AND o.row_id = %(row_id)s AND o.op = 'create'
+                                          AND (o.state = 'confirmed' OR o.state IN {UNSETTLED}))""",
+                **_names(q),
+            ),
+            {"row_id": row_id},
+        ).rowcount
+        conn.execute("RELEASE SAVEPOINT withdrawal")
+    except ForeignKeyViolation as error:
+        conn.execute("ROLLBACK TO SAVEPOINT withdrawal")
+        conn.execute(
+            "UPDATE crm_assets.outbox SET reason = concat_ws('; ', reason, %s::text) WHERE seq = %s",
+            (f"the row stays, a foreign key holds it: {error.diag.constraint_name}", outbox_seq),
+        )
+        return 0
+    return changed
+
+
+def _show(conn: Conn, q: ApplySql, row_id: UUID, values: dict[str, Any]) -> int:
+    fields = [f for f in q.obj.fields if f.column in values]
+    if not fields:
         return 0
     return conn.execute(
         statement(
             "UPDATE {mirror} m SET {sets} FROM jsonb_populate_record(NULL::{mirror}, %s) r WHERE m.row_id = %s",
             sets=sql.SQL(", ").join(
-                sql.SQL("{} = {}").format(sql.Identifier(c), sql.Identifier("r", c)) for c in columns
+                statement("{c} = {v}", c=sql.Identifier(f.column), v=staged(f, "r")) for f in fields
             ),
             **_names(q),
         ),
@@ -220,7 +259,8 @@ def _revive(conn: Conn, q: ApplySql, row_id: UUID) -> int:
     born = conn.execute(
         statement(
             """INSERT INTO {mirror} SELECT r.* FROM crm_assets.tombstone t
-                CROSS JOIN LATERAL jsonb_populate_record(NULL::{mirror}, t."values") r
+                CROSS JOIN LATERAL jsonb_populate_record(
+                    NULL::{mirror}, t."values" || jsonb_build_object('id', t.id)) r
                 WHERE t.connection = {connection} AND t.object = {object} AND t.row_id = %s
                 ON CONFLICT DO NOTHING""",
             **_names(q),
@@ -261,17 +301,21 @@ def _fields(q: ApplySql, record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _consume(conn: Conn, q: ApplySql, record_id: str, changed: int) -> int:
+    """The record's rows are done, except those read later than one that found nothing: they may be an undelete."""
     conn.execute(
         statement(
-            """DELETE FROM {stage} s USING crm_assets_pick p
-                WHERE p.id = %s AND s._seq = ANY (p.seqs) AND s.id = p.id""",
+            """DELETE FROM crm_assets.floor f USING crm_assets_pick p JOIN {stage} s ON s._seq = p.seq
+                WHERE f.connection = {connection} AND f.object = {object} AND f.id = p.id AND p.id = %s
+                  AND s._observed_at >= f.floor_at""",
             **_names(q),
         ),
         (record_id,),
     )
     conn.execute(
         statement(
-            "DELETE FROM crm_assets.floor WHERE connection = {connection} AND object = {object} AND id = %s",
+            """DELETE FROM {stage} s USING crm_assets_pick p JOIN {stage} chosen ON chosen._seq = p.seq
+                WHERE p.id = %s AND s._seq = ANY (p.seqs) AND s.id = p.id
+                  AND (chosen._version IS NOT NULL OR s._observed_at <= chosen._observed_at)""",
             **_names(q),
         ),
         (record_id,),

@@ -33,14 +33,15 @@ CREATE TEMPORARY TABLE IF NOT EXISTS crm_assets_pick (
     version_null boolean NOT NULL,
     row_id uuid,
     held jsonb,
+    tied boolean,
     act text
 ) ON COMMIT DELETE ROWS
 """
 
 
-def staged(fld: Field) -> sql.Composable:
+def staged(fld: Field, alias: str = "s") -> sql.Composable:
     """A field of the stage as the mirror stores it: Arrow's decimals carry 18 digits, the mirror only real ones."""
-    column = sql.Identifier("s", fld.column)
+    column = sql.Identifier(alias, fld.column)
     return statement("trim_scale({c})", c=column) if fld.type is FieldType.NUMBER else column
 
 
@@ -119,6 +120,24 @@ class ApplySql:
         )
 
     @cached_property
+    def ties(self) -> sql.Composed:
+        """Observations of one version that differ in a writable field: like a tie with the mirror, a read
+        settles it."""
+        writable = tuple(f for f in self.obj.fields if f.writable)
+        return self._make(
+            """UPDATE crm_assets_pick p SET tied = true
+                 FROM crm_assets_pick q
+                 JOIN {stage} s ON s._seq = q.seq
+                 JOIN {stage} o ON o._seq = ANY (q.seqs)
+                 LEFT JOIN crm_assets.floor f
+                   ON f.connection = {connection} AND f.object = {object} AND f.id = q.id
+                WHERE q.id = p.id AND cardinality(q.seqs) > 1 AND s._source = 'list' AND o._source <> 'lagging'
+                  AND o._version = s._version AND NOT s._deleted AND NOT o._deleted
+                  AND (f.id IS NULL OR o._observed_at >= f.floor_at) AND ({differs})""",
+            differs=self._each("o.{c} IS DISTINCT FROM s.{c}", writable, glue=" OR ") if writable else sql.SQL("false"),
+        )
+
+    @cached_property
     def find(self) -> sql.Composed:
         return self._make(
             """UPDATE crm_assets_pick p SET row_id = m.row_id FROM {mirror} m
@@ -127,11 +146,16 @@ class ApplySql:
 
     @cached_property
     def lock(self) -> sql.Composed:
-        """Statement 1: lock what can be locked at once; NO KEY UPDATE lets the product's foreign keys be."""
+        """Statement 1: lock what can be locked at once; NO KEY UPDATE lets the product's foreign keys be.
+
+        A record with a reply that could not be done yet waits behind it: the reply puts older values back.
+        """
         return self._make(
             """WITH locked AS (
                     SELECT m.row_id FROM {mirror} m JOIN crm_assets_pick p ON p.row_id = m.row_id
                      WHERE m.id >= %(lo)s AND m.id <= %(hi)s AND p.eligible AND NOT p.deleted
+                       AND NOT EXISTS (SELECT FROM {stage} r WHERE r.id = p.id AND r._source = 'reply'
+                                       AND r.id >= %(lo)s AND r.id <= %(hi)s)
                        FOR NO KEY UPDATE OF m SKIP LOCKED)
                UPDATE crm_assets_pick p SET act = 'locked' FROM locked l WHERE l.row_id = p.row_id"""
         )
@@ -182,12 +206,18 @@ class ApplySql:
 
     @cached_property
     def lock_outbox(self) -> sql.Composed:
-        """In order of seq, as every other place that takes several of these locks."""
+        """The writes that get ``theirs``. Somebody may hold one in an open transaction: its record then waits."""
         return self._make(
-            f"""SELECT o.seq FROM crm_assets.outbox o JOIN crm_assets_pick p ON p.row_id = o.row_id
-                 WHERE o.connection = {{connection}} AND o.object = {{object}} AND o.state IN {UNSETTLED}
-                   AND p.held IS NOT NULL AND p.act IN ('write', 'first')
-                 ORDER BY o.seq FOR NO KEY UPDATE OF o"""
+            f"""WITH free AS (
+                    SELECT o.seq FROM crm_assets.outbox o JOIN crm_assets_pick p ON p.row_id = o.row_id
+                     WHERE o.connection = {{connection}} AND o.object = {{object}} AND o.state IN {UNSETTLED}
+                       AND p.held IS NOT NULL AND p.act IN ('write', 'first')
+                     ORDER BY o.seq FOR NO KEY UPDATE OF o SKIP LOCKED)
+               UPDATE crm_assets_pick p SET act = NULL
+                WHERE p.held IS NOT NULL AND p.act IN ('write', 'first')
+                  AND EXISTS (SELECT FROM crm_assets.outbox o
+                               WHERE o.connection = {{connection}} AND o.object = {{object}} AND o.row_id = p.row_id
+                                 AND o.state IN {UNSETTLED} AND o.seq NOT IN (SELECT seq FROM free))"""
         )
 
     @cached_property
@@ -293,6 +323,24 @@ class ApplySql:
         )
 
     @cached_property
+    def lock_deletes(self) -> sql.Composed:
+        """As ``lock_outbox``, for the deletes that get ``theirs``."""
+        return self._make(
+            f"""WITH ours AS (
+                    SELECT p.id, o.seq FROM crm_assets_pick p
+                      JOIN crm_assets.tombstone t
+                        ON t.connection = {{connection}} AND t.object = {{object}} AND t.id = p.id
+                      JOIN crm_assets.outbox o
+                        ON o.connection = {{connection}} AND o.object = {{object}} AND o.row_id = t.row_id
+                     WHERE p.act = 'deleting' AND o.op = 'delete' AND o.state IN {UNSETTLED}),
+                   free AS (
+                    SELECT o.seq FROM crm_assets.outbox o JOIN ours ON ours.seq = o.seq
+                     ORDER BY o.seq FOR NO KEY UPDATE OF o SKIP LOCKED)
+               UPDATE crm_assets_pick p SET act = 'waits' FROM ours
+                WHERE ours.id = p.id AND ours.seq NOT IN (SELECT seq FROM free)"""
+        )
+
+    @cached_property
     def theirs_of_deletes(self) -> sql.Composed:
         """What the CRM shows of a record that we are about to delete; the drain compares it with the base. The first
         read after a write of our own is the new base: what the CRM's automation made of that write is no edit."""
@@ -330,7 +378,8 @@ class ApplySql:
             """WITH asked AS (
                     INSERT INTO crm_assets.inbox (connection, event_id, object, record_id, change, reason)
                     SELECT {connection}, 'reread:' || gen_random_uuid(), {object}, p.id, 'reread', 'apply'
-                      FROM crm_assets_pick p WHERE p.act = 'reread' RETURNING 1)
+                      FROM crm_assets_pick p
+                     WHERE p.act = 'reread' OR p.tied AND p.act IN ('write', 'first', 'same', 'born') RETURNING 1)
                SELECT count(*), CASE WHEN count(*) > 0
                                      THEN pg_notify('crm_assets_inbox', {connection})::text END FROM asked"""
         )

@@ -24,9 +24,10 @@ def record(conn: Conn, connection: str, table: str, poisons: Iterable[Poison]) -
 
 
 def clear(conn: Conn, connection: str, table: str, ids: Iterable[str]) -> int:
-    """Close what was set aside for these ids; their records have been stored since."""
+    """Close what was set aside or held back for these ids; their records have been stored or deleted since."""
     return conn.execute(
         """UPDATE crm_assets.drift SET state = 'closed', closed_at = clock_timestamp()
-            WHERE connection = %s AND object = %s AND kind = 'set_aside' AND state = 'open' AND id = ANY (%s)""",
+            WHERE connection = %s AND object = %s AND kind IN ('set_aside', 'delete_blocked') AND state = 'open'
+              AND id = ANY (%s)""",
         (connection, table, list(ids)),
     ).rowcount

@@ -90,7 +90,6 @@ def test_a_read_begun_before_a_product_deleted_the_row_does_not_revive_it(one: M
     assert one.seen({**_ADA, "v": 10}, source=Source.ID).undeleted == 1
 
 
-@pytest.mark.xfail(strict=True, reason="not mended yet: docs/delivery-promise.md, Known gaps")
 def test_a_row_that_a_foreign_key_holds_stays_marked_and_the_rest_goes_on(
     one: Mirror, ticket: psycopg.Connection[tuple[int]]
 ) -> None:
@@ -106,7 +105,6 @@ def test_a_row_that_a_foreign_key_holds_stays_marked_and_the_rest_goes_on(
     assert len(one.all("SELECT * FROM crm_assets.tombstone")) == 2
 
 
-@pytest.mark.xfail(strict=True, reason="not mended yet: docs/delivery-promise.md, Known gaps")
 def test_a_marked_row_is_alive_again_after_an_undelete(one: Mirror, ticket: psycopg.Connection[tuple[int]]) -> None:
     one.gone("003a", 2, Source.LIST)
     one.apply()

@@ -85,7 +85,6 @@ def test_a_tie_of_versions_on_a_field_of_the_crms_own(mirror: Mirror, source: So
     assert mirror.rereads() == []
 
 
-@pytest.mark.xfail(strict=True, reason="not mended yet: docs/delivery-promise.md, Known gaps")
 def test_a_tie_inside_one_batch_asks_for_a_read_as_well(mirror: Mirror) -> None:
     mirror.observe(_ADA)
     mirror.observe({**_ADA, "email": "b"})
@@ -120,7 +119,6 @@ def test_small_batches_come_to_the_same_end(mirror: Mirror) -> None:
     assert mirror.staged() == 0
 
 
-@pytest.mark.xfail(strict=True, reason="not mended yet: docs/delivery-promise.md, Known gaps")
 def test_a_record_found_alive_after_it_was_not_found_is_alive(mirror: Mirror) -> None:
     """Both reads wait in the stage together: the first one must not take the second along."""
     mirror.seen(_ADA)

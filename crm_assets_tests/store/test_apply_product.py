@@ -38,7 +38,6 @@ def test_apply_itself_is_not_captured(one: Mirror) -> None:
     assert one.outbox() == []
 
 
-@pytest.mark.xfail(strict=True, reason="not mended yet: docs/delivery-promise.md, Known gaps")
 def test_an_open_transaction_on_the_outbox_holds_up_one_record_only(one: Mirror) -> None:
     """A person who decides on a write in an open transaction must not stop the object, nor the product behind it."""
     one.write(_EMAIL, "product")
@@ -55,7 +54,6 @@ def test_an_open_transaction_on_the_outbox_holds_up_one_record_only(one: Mirror)
     assert one.outbox()[0]["theirs"] == {"email": "crm"} and one.staged() == 0
 
 
-@pytest.mark.xfail(strict=True, reason="not mended yet: docs/delivery-promise.md, Known gaps")
 def test_an_open_transaction_on_a_delete_holds_up_one_record_only(one: Mirror) -> None:
     one.write("DELETE FROM salesforce.contact")
     person = one.product()
@@ -84,7 +82,6 @@ def test_a_reply_does_not_overwrite_what_the_product_commits_meanwhile(one: Mirr
     assert one.outbox()[-1]["new"] == {"email": "newer"}
 
 
-@pytest.mark.xfail(strict=True, reason="not mended yet: docs/delivery-promise.md, Known gaps")
 def test_a_reply_that_had_to_wait_does_not_undo_a_later_observation(one: Mirror, worker: Worker) -> None:
     one.write(_EMAIL, "bad")
     one.reject(worker)
@@ -127,7 +124,6 @@ def test_the_read_after_a_reply_gives_waiting_writes_of_the_settled_fields_their
     assert one.outbox()[-1]["theirs"] == {"email": "first, as stored", "last_name": "Theirs"}
 
 
-@pytest.mark.xfail(strict=True, reason="not mended yet: docs/delivery-promise.md, Known gaps")
 def test_a_retried_write_does_not_overwrite_what_the_product_wrote_since(one: Mirror, worker: Worker) -> None:
     one.write(_EMAIL, "again")
     (write,) = one.reject(worker)
@@ -138,7 +134,6 @@ def test_a_retried_write_does_not_overwrite_what_the_product_wrote_since(one: Mi
     assert one.row("003a")["email"] == "later"
 
 
-@pytest.mark.xfail(strict=True, reason="not mended yet: docs/delivery-promise.md, Known gaps")
 def test_a_retried_write_that_is_on_its_way_already_is_in_the_mirror(one: Mirror, worker: Worker) -> None:
     one.write(_EMAIL, "again")
     (write,) = one.reject(worker)
@@ -149,7 +144,6 @@ def test_a_retried_write_that_is_on_its_way_already_is_in_the_mirror(one: Mirror
     assert one.row("003a")["email"] == "again"
 
 
-@pytest.mark.xfail(strict=True, reason="not mended yet: docs/delivery-promise.md, Known gaps")
 def test_a_value_that_returns_to_the_mirror_has_no_arrow_zeros(one: Mirror, worker: Worker) -> None:
     one.write("UPDATE salesforce.contact SET amount = 5 WHERE id = '003a'")
     one.seen({"id": "003a", "v": 2, "amount": 12})
