@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping
 
@@ -33,6 +34,14 @@ def snake(name: str) -> str:
     from dlt.common.normalizers.naming.snake_case import NamingConvention
 
     return str(NamingConvention(max_length=_MAX).normalize_identifier(name))
+
+
+def identifier(name: str) -> str:
+    """A name of ours for a function or index; one that Postgres would cut off ends in a hash instead."""
+    data = name.encode()
+    if len(data) <= _MAX:
+        return name
+    return f"{data[: _MAX - 9].decode(errors='ignore')}_{hashlib.blake2b(data, digest_size=4).hexdigest()}"
 
 
 def columns(names: Iterable[str], chosen: Mapping[str, str], id_field: str) -> dict[str, str]:

@@ -178,7 +178,7 @@ def reply(conn: Conn, q: ApplySql, stage_seq: int, outbox_seq: int) -> int:
                            SELECT x.new FROM crm_assets.outbox x
                             WHERE x.connection = o.connection AND x.object = o.object AND x.row_id = o.row_id
                               AND x.new ? k AND x.state IN {UNSETTLED}
-                            ORDER BY x.created_at DESC, x.seq DESC LIMIT 1) u ON true)
+                            ORDER BY x.place DESC, x.seq DESC LIMIT 1) u ON true)
                  FROM crm_assets.outbox o WHERE o.seq = %s""",
             **_names(q),
         ),

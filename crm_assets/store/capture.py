@@ -10,6 +10,7 @@ from __future__ import annotations
 from psycopg import sql
 
 from crm_assets.core.model import Object
+from crm_assets.core.naming import identifier
 from crm_assets.store.database import Conn, statement
 
 _WHEN = "WHEN (current_user <> 'crm_assets_sync' OR pg_trigger_depth() > 0)"
@@ -31,7 +32,7 @@ def install(conn: Conn, connection: str, obj: Object, columns: dict[str, str], *
         ("delete", _delete_body(connection, obj, writable and obj.deletable)),
         ("truncate", _TRUNCATE),
     ):
-        function = sql.Identifier("crm_assets", f"capture_{connection}_{obj.table}_{event}"[:63])
+        function = sql.Identifier("crm_assets", identifier(f"capture_{connection}_{obj.table}_{event}"))
         table = sql.Identifier(connection, obj.table)
         trigger = sql.Identifier(f"crm_assets_{event}")
         conn.execute(

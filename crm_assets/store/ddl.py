@@ -12,6 +12,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
 from crm_assets.core.model import FieldType, Object
+from crm_assets.core.naming import identifier
 from crm_assets.store import capture, catalog
 from crm_assets.store.database import Conn, Database, statement
 
@@ -108,14 +109,14 @@ def _ensure(conn: Conn, connection: str, obj: Object, *, write: bool) -> None:
     conn.execute(
         statement(
             "CREATE INDEX IF NOT EXISTS {i} ON {t} (row_id) WHERE id IS NULL",
-            i=sql.Identifier(f"{obj.table[:54]}_unborn"),
+            i=sql.Identifier(identifier(f"{obj.table}_unborn")),
             t=mirror,
         )
     )
     conn.execute(
         statement(
             "CREATE INDEX IF NOT EXISTS {i} ON {t} (id)",
-            i=sql.Identifier(f"{obj.table[:57]}_id"),
+            i=sql.Identifier(identifier(f"{obj.table}_id")),
             t=sql.Identifier(stage_schema(connection), obj.table),
         )
     )

@@ -118,11 +118,13 @@ def land(db: Database, load: Load, rows: int) -> None:
     with db.transaction() as conn:
         if not _renew(conn, load):
             raise RetriableError(f"{load.connection}.{load.table}: the lease of load {load.load_id} was taken over")
-        conn.execute(
+        landed = conn.execute(
             """UPDATE crm_assets.load SET state = 'landed', rows = %s, landed_at = clock_timestamp()
                 WHERE load_id = %s AND state = 'landing'""",
             (rows, load.load_id),
-        )
+        ).rowcount
+        if not landed:
+            raise RetriableError(f"{load.connection}.{load.table}: load {load.load_id} was given up meanwhile")
 
 
 def abandon(db: Database, load: Load) -> None:

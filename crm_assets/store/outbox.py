@@ -41,7 +41,7 @@ _EARLIEST = """
        AND NOT EXISTS (
             SELECT FROM crm_assets.outbox e
              WHERE e.connection = o.connection AND e.object = o.object AND e.row_id = o.row_id
-               AND e.seq < o.seq AND e.state IN ('pending', 'sending', 'unknown'))
+               AND (e.place, e.seq) < (o.place, o.seq) AND e.state IN ('pending', 'sending', 'unknown'))
        AND NOT EXISTS (
             SELECT FROM crm_assets.outbox e
              WHERE e.connection = o.connection AND e.object = o.object AND e.row_id = o.row_id
@@ -64,8 +64,9 @@ _EARLIEST = """
 def claim(db: Database, connection: str, obj: Object, worker: Worker, limit: int, lease: timedelta) -> list[Write]:
     """Claim the earliest unsettled write of up to ``limit`` records, in one short transaction.
 
-    Only a record's earliest one: plain SKIP LOCKED would hand two writes of a record to two workers. Later pending
-    updates of the record are folded in (they become ``superseded``). A record whose last write has not been re-read
+    Only a record's earliest one: plain SKIP LOCKED would hand two writes of a record to two workers. Earliest is by
+    ``place``: what was split off has a later ``seq`` than writes that were made after it. Later pending updates of
+    the record are folded in (they become ``superseded``). A record whose last write has not been re-read
     yet waits, so that its next write gets the observed value as its base. Writes that wait for another record's id
     are marked with ``waiting_for`` and stay.
     """
@@ -105,30 +106,45 @@ def claim(db: Database, connection: str, obj: Object, worker: Worker, limit: int
 
 def _fold(conn: Conn, connection: str, obj: Object, writes: Sequence[Write]) -> list[Write]:
     """Absorb the pending updates that follow directly; the first base of a field is the one that counts."""
-    later: dict[UUID, list[tuple[int, str, dict[str, Any], dict[str, Any]]]] = defaultdict(list)
+    later: dict[UUID, list[tuple[int, bool, dict[str, Any], dict[str, Any]]]] = defaultdict(list)
     blocked: dict[UUID, set[str]] = defaultdict(set)
-    for row_id, seq, op, state, base, new in conn.execute(
-        """SELECT row_id, seq, op, state, coalesce(base, '{}'), coalesce(new, '{}') FROM crm_assets.outbox
-            WHERE connection = %s AND object = %s AND row_id = ANY (%s) AND state IN ('pending', 'conflict')
-            ORDER BY seq FOR UPDATE SKIP LOCKED""",
-        (connection, obj.table, [w.row_id for w in writes]),
+    for row_id, seq, state, update, free, base, new in conn.execute(
+        # One that somebody else holds is seen all the same: what comes after it must not be sent before it.
+        """WITH free AS (
+               SELECT seq FROM crm_assets.outbox
+                WHERE connection = %(c)s AND object = %(o)s AND row_id = ANY (%(ids)s) AND state = 'pending'
+                ORDER BY seq FOR UPDATE SKIP LOCKED)
+           SELECT row_id, seq, state, op = 'update', seq IN (SELECT seq FROM free),
+                  coalesce(base, '{}'), coalesce(new, '{}') FROM crm_assets.outbox
+            WHERE connection = %(c)s AND object = %(o)s AND row_id = ANY (%(ids)s) AND state IN ('pending', 'conflict')
+            ORDER BY place, seq""",
+        {"c": connection, "o": obj.table, "ids": [w.row_id for w in writes]},
     ):
         if state == "conflict":
             blocked[row_id] |= set(new)
         else:
-            later[row_id].append((seq, op, base, new))
+            later[row_id].append((seq, update and free, base, new))
     result: list[Write] = []
     absorbed: list[tuple[int, int]] = []
     for write in writes:
-        for seq, op, base, new in later[write.row_id]:
+        for seq, foldable, base, new in later[write.row_id]:
             if seq == write.seq:
                 continue
-            if seq < write.seq or op != Op.UPDATE or write.op is Op.DELETE or blocked[write.row_id] & set(new):
+            if not foldable or write.op is Op.DELETE or blocked[write.row_id] & set(new):
                 break
             absorbed.append((write.seq, seq))
             write = replace(write, base={**base, **write.base}, new={**write.new, **new})
         result.append(write)
     if absorbed:
+        # At once, not only with the claim: a write that goes on waiting must keep what it has taken in.
+        conn.cursor().executemany(
+            "UPDATE crm_assets.outbox SET base = %s, new = %s WHERE seq = %s",
+            [
+                (Jsonb(dict(w.base)) if w.op is not Op.CREATE else None, Jsonb(dict(w.new)), w.seq)
+                for w in result
+                if w.seq in {seq for seq, _ in absorbed}
+            ],
+        )
         conn.cursor().executemany(
             """UPDATE crm_assets.outbox
                   SET state = 'superseded', absorbed_by = %s, reason = 'sent with an earlier write'

@@ -138,9 +138,9 @@ def hold(
             made = conn.execute(
                 """INSERT INTO crm_assets.outbox
                        (connection, object, op, row_id, id, base, new, theirs, theirs_version, state, reason, attempts,
-                        actor, txid, created_at)
+                        actor, txid, created_at, split_of)
                    SELECT connection, object, op, row_id, id, %s, %s, %s, %s, 'conflict', %s, attempts,
-                          actor, txid, created_at
+                          actor, txid, created_at, place
                      FROM crm_assets.outbox WHERE seq = %s RETURNING seq""",
                 (
                     Jsonb({c: write.base.get(c) for c in sorted(conflicting)}),

@@ -102,7 +102,7 @@ def oldest_unsynced_seconds(conn: Conn, connection: str, table: str) -> float | 
                     WHERE connection = %(c)s AND object = %(o)s AND state IN ('pending', 'claimed')
                    UNION ALL
                    SELECT min(_observed_at) FROM {stage} s
-                    WHERE s._load IS NULL OR s._load IN (SELECT load_id FROM crm_assets.load WHERE state <> 'landing')
+                    WHERE s._load IS NULL OR s._load IN (SELECT load_id FROM crm_assets.load WHERE state = 'landed')
                ) waiting""",
             stage=sql.Identifier(stage_schema(connection), table),
         ),

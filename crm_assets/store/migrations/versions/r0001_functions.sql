@@ -45,7 +45,8 @@ BEGIN
         RAISE EXCEPTION 'outbox row % is %; only a rejected write can be retried', o.seq, o.state;
     END IF;
     SELECT min(x.seq) INTO later FROM crm_assets.outbox x
-     WHERE x.connection = o.connection AND x.object = o.object AND x.row_id = o.row_id AND x.seq > o.seq
+     WHERE x.connection = o.connection AND x.object = o.object AND x.row_id = o.row_id
+       AND (x.place, x.seq) > (o.place, o.seq)
        AND x.state NOT IN ('superseded', 'discarded')
        AND (x.op <> 'update' OR o.op <> 'update' OR x.new ?| crm_assets.keys(o.new));
     IF later IS NOT NULL THEN
@@ -119,12 +120,16 @@ BEGIN
         -- The fields the CRM won leave the write and are kept as a discarded row of their own.
         INSERT INTO crm_assets.outbox
             (connection, object, op, row_id, id, base, new, theirs, theirs_version, state, reason, actor, txid,
-             created_at, settled_at)
+             created_at, settled_at, split_of)
         VALUES (o.connection, o.object, o.op, o.row_id, o.id, o.base, o.new - crm_assets.keys(mine), o.theirs,
                 o.theirs_version, 'discarded', 'conflict resolved for the CRM', o.actor, o.txid,
-                o.created_at, clock_timestamp())
+                o.created_at, clock_timestamp(), o.place)
         RETURNING outbox.seq INTO lost;
         PERFORM crm_assets.reply(lost);
+        IF o.id IS NOT NULL THEN
+            PERFORM crm_assets.raise_floor(o.connection, o.object, o.id, crm_assets.keys(undone));
+            PERFORM crm_assets.ask_reread(o.connection, o.object, o.id, 'conflict resolved for the CRM');
+        END IF;
     END IF;
     UPDATE crm_assets.outbox x
        SET state = 'pending', new = mine, reason = NULL, next_try_at = clock_timestamp(),

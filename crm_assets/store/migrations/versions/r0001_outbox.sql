@@ -20,6 +20,9 @@ CREATE TABLE crm_assets.outbox (
     lease_until     timestamptz,
     sent_at         timestamptz,
     absorbed_by     bigint,
+    -- A write with mixed outcomes is split per field; the part keeps the place of the whole in the record's order.
+    split_of        bigint,
+    place           bigint NOT NULL GENERATED ALWAYS AS (coalesce(split_of, seq)) STORED,
     actor           text NOT NULL DEFAULT session_user,
     txid            xid8 NOT NULL DEFAULT pg_current_xact_id(),
     created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
