@@ -114,19 +114,23 @@ class Connector(Protocol):
         ...
 
     def fetch(self, obj: Object, ids: Sequence[str]) -> Page:
-        """Primary read by id. Ids that the vendor no longer knows at all are absent from the page."""
+        """Primary read by id. Ids that the vendor no longer knows at all are absent from the page.
+
+        For an object with a parent an id may also be a parent's alone; the page is complete for every parent asked.
+        """
         ...
 
     def lookup(self, obj: Object, row_ids: Sequence[str]) -> Page:
         """Primary read by the external-id field, deleted records included where the vendor shows them."""
         ...
 
-    def count(self, obj: Object) -> int:
-        """How many live records the vendor has of this object (within ``obj.where``)."""
+    def count(self, obj: Object, window: Window | None = None) -> int:
+        """How many live records the vendor has of this object (within ``obj.where``) whose version lies in the
+        window (None: in all)."""
         ...
 
-    def ids(self, obj: Object) -> Iterator[Sequence[str]]:
-        """All live ids, page by page."""
+    def ids(self, obj: Object, window: Window | None = None) -> Iterator[Sequence[str]]:
+        """All live ids (of the window), page by page."""
         ...
 
     def write(self, obj: Object, mutations: Sequence[Mutation]) -> Sequence[Outcome]:

@@ -102,6 +102,9 @@ class Object:
     """Vendor name of the unique field that carries our row_id, when configured."""
     where: str | None = None
     """Restriction in the vendor's query language."""
+    parent: str | None = None
+    """Vendor name of the field that holds the parent's id, for records that exist only within another one
+    (associations, lines of an order). Their own id is ``<parent id>:<rest>``."""
 
     @cached_property
     def by_column(self) -> Mapping[str, Field]:
@@ -158,12 +161,16 @@ class Poison:
 class Page:
     """Full records of one object, cast to ``Object.page_schema()``.
 
-    ``next`` is the vendor's own place to go on from, or None on the last page.
+    ``next`` is the vendor's own place to go on from, or None on the last page. ``merged`` names records that were
+    merged away, as (loser, survivor). ``complete_for``, of an object with a parent: ids of parents all of whose
+    children are in this page, so that any other child of theirs is gone.
     """
 
     table: pa.Table
     poison: tuple[Poison, ...] = ()
     next: str | None = None
+    merged: tuple[tuple[str, str], ...] = ()
+    complete_for: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

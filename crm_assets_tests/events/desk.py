@@ -138,10 +138,10 @@ class Desk:
     def lookup(self, obj: Object, row_ids: Sequence[str]) -> Page:
         raise NotImplementedError
 
-    def count(self, obj: Object) -> int:
+    def count(self, obj: Object, window: Window | None = None) -> int:
         return len(self.records.get(obj.table, {}))
 
-    def ids(self, obj: Object) -> Iterator[Sequence[str]]:
+    def ids(self, obj: Object, window: Window | None = None) -> Iterator[Sequence[str]]:
         yield list(self.records.get(obj.table, {}))
 
     def write(self, obj: Object, mutations: Sequence[Mutation]) -> Sequence[Outcome]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from crm_assets.connectors.base import ConnectionConfig, Gate
-from crm_assets.connectors.salesforce import changes, reading, webhook, writing
+from crm_assets.connectors.salesforce import changes, reading, soql, webhook, writing
 from crm_assets.connectors.salesforce.client import Client
 from crm_assets.connectors.salesforce.describe import to_object
 from crm_assets.connectors.salesforce.equality import same
@@ -76,11 +76,11 @@ class SalesforceConnector:
         assert obj.external_id is not None
         return reading.by_ids(self._client, obj, obj.external_id, row_ids)
 
-    def count(self, obj: Object) -> int:
-        return reading.count(self._client, obj, [], deleted=False)
+    def count(self, obj: Object, window: Window | None = None) -> int:
+        return reading.count(self._client, obj, soql.within(obj, window) if window else [], deleted=False)
 
-    def ids(self, obj: Object) -> Iterator[Sequence[str]]:
-        return reading.ids(self._client, obj)
+    def ids(self, obj: Object, window: Window | None = None) -> Iterator[Sequence[str]]:
+        return reading.ids(self._client, obj, window)
 
     def write(self, obj: Object, mutations: Sequence[Mutation]) -> Sequence[Outcome]:
         return writing.write(self._client, obj, mutations)

@@ -53,11 +53,11 @@ def by_ids(client: Client, obj: Object, field: str, values: Sequence[str]) -> Pa
     return _joined(obj, pages)
 
 
-def ids(client: Client, obj: Object) -> Iterator[list[str]]:
-    """All live ids, page by page, by keyset: no locator that could expire in between."""
+def ids(client: Client, obj: Object, window: Window | None = None) -> Iterator[list[str]]:
+    """All live ids (of the window), page by page, by keyset: no locator that could expire in between."""
     last = ""
     while True:
-        conditions = [f"Id > {soql.text(last)}"] if last else []
+        conditions = [*([f"Id > {soql.text(last)}"] if last else []), *(soql.within(obj, window) if window else [])]
         query = f"SELECT Id FROM {obj.name}{soql.where(obj, conditions)} ORDER BY Id LIMIT 2000"
         found = [record["Id"] for record in _query(client, obj, query, "query", deleted=False)["records"]]
         if found:
