@@ -20,12 +20,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from crm_assets.connectors.base import ConnectionConfig
 from crm_assets.core.errors import ConfigurationError
+from crm_assets.core.model import Guard, Object, Policy, Rules
 from crm_assets.core.naming import snake
 
 COMPONENT = "crm_assets.components.CrmConnection"
-
-POLICIES = ("hold",)
-"""Conflict policies that work."""
 
 Place = tuple[str, ...]
 """A key of a document, with the keys above it."""
@@ -40,17 +38,33 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def _works(policy: str) -> str:
-    if policy not in POLICIES:
-        raise ValueError(f"the conflict policy {policy!r} does not work yet; write {' or '.join(POLICIES)}")
-    return policy
+def _policy(name: str) -> Policy:
+    try:
+        return Policy(name)
+    except ValueError:
+        raise ValueError(f"there is no conflict policy {name!r}; write {', '.join(Policy)}") from None
 
 
 class GuardSpec(_Strict):
-    """How many deletions at once wait for a person: when both are passed."""
+    """How many deletions at once wait for a person: when both are passed, in either direction."""
 
-    delete_share: float = 0.2
-    delete_rows: int = 500
+    delete_share: float = Guard().delete_share
+    """Share of the object's records, from 0 to 1."""
+    delete_rows: int = Guard().delete_rows
+
+    @field_validator("delete_share")
+    @classmethod
+    def _is_share(cls, value: float) -> float:
+        if not 0 <= value <= 1:
+            raise ValueError("write a share from 0 to 1")
+        return value
+
+    @field_validator("delete_rows")
+    @classmethod
+    def _is_count(cls, value: int) -> int:
+        if value < 0:
+            raise ValueError("write a number of records, 0 or more")
+        return value
 
 
 class ObjectSpec(_Strict):
@@ -63,21 +77,15 @@ class ObjectSpec(_Strict):
     fields: Literal["*"] | list[str] = "*"
     where: str | None = None
     """Restriction of the records, in the vendor's query language."""
-    conflict: dict[str, str] = {}
-    """Policies of single fields, by API name; the connection's policy is for the others."""
-    guard: GuardSpec | None = None
+    conflict: str | dict[str, str] = {}
+    """The object's policy, or policies of single fields by API name; the connection's policy is for the others."""
+    guard: GuardSpec = GuardSpec()
 
     @field_validator("conflict")
     @classmethod
-    def _conflict_works(cls, value: dict[str, str]) -> dict[str, str]:
-        return {name: _works(policy) for name, policy in value.items()}
-
-    @field_validator("guard")
-    @classmethod
-    def _guard_works(cls, value: GuardSpec | None) -> GuardSpec | None:
-        # A guard that is read and not kept would be worse than none.
-        if value is not None:
-            raise ValueError("deletions are not guarded yet; remove this key, or write null")
+    def _are_policies(cls, value: str | dict[str, str]) -> str | dict[str, str]:
+        for name in [value] if isinstance(value, str) else value.values():
+            _policy(name)
         return value
 
 
@@ -116,8 +124,8 @@ class ConnectionSpec(_Strict):
 
     @field_validator("conflict")
     @classmethod
-    def _conflict_works(cls, value: str) -> str:
-        return _works(value)
+    def _is_policy(cls, value: str) -> str:
+        return _policy(value).value
 
     @field_validator("call_timeout_seconds", "longest_call_seconds")
     @classmethod
@@ -144,6 +152,16 @@ class ConnectionSpec(_Strict):
             options=dict(self.options),
             call_timeout=timedelta(seconds=self.call_timeout_seconds),
             longest_call=timedelta(seconds=self.longest_call_seconds),
+        )
+
+    def rules(self, obj: Object) -> Rules:
+        """What these settings decide about an object, by column. Fields it does not have are left out."""
+        choice = self.objects[obj.name]
+        whole, fields = (choice.conflict, {}) if isinstance(choice.conflict, str) else (self.conflict, choice.conflict)
+        return Rules(
+            conflict=Policy(whole),
+            fields=tuple((obj.by_name[name].column, Policy(p)) for name, p in fields.items() if name in obj.by_name),
+            guard=Guard(choice.guard.delete_share, choice.guard.delete_rows),
         )
 
     @staticmethod

@@ -137,4 +137,4 @@ def _describe(db: Database, connector: Connector, specs: Mapping[str, ObjectSpec
 
 def _configured(spec: ConnectionSpec, stored: Mapping[str, Object]) -> dict[str, Object]:
     """Objects once synced and since removed from defs.yaml keep their tables and are left alone."""
-    return {table: obj for table, obj in stored.items() if obj.name in spec.objects}
+    return {table: replace(obj, rules=spec.rules(obj)) for table, obj in stored.items() if obj.name in spec.objects}

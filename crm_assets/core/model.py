@@ -80,6 +80,39 @@ class Field:
         return self.createable and not self.nillable and not self.defaulted
 
 
+class Policy(StrEnum):
+    """What happens when the CRM and the product have changed the same field."""
+
+    HOLD = "hold"
+    """Both values are kept; a person decides."""
+    CRM_WINS = "crm_wins"
+    """Every unsettled write of the field is discarded; the mirror shows the CRM's value."""
+    PRODUCT_WINS = "product_wins"
+    """The product's value is sent over the CRM's, without looking first."""
+    NEWEST_WINS = "newest_wins"
+    """The later one of the write's time and the version that first had the CRM's value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Deletions wait for a person when both are passed: their number, and their share of the object's records."""
+
+    delete_share: float = 0.2
+    delete_rows: int = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What defs.yaml decides about an object; no part of its describe. ``fields`` are (column, policy)."""
+
+    conflict: Policy = Policy.HOLD
+    fields: tuple[tuple[str, Policy], ...] = ()
+    guard: Guard = Guard()
+
+    def policy(self, column: str) -> Policy:
+        return dict(self.fields).get(column, self.conflict)
+
+
 @dataclass(frozen=True)
 class Object:
     """One CRM object: what describe said, narrowed to the fields that are synced.
@@ -105,6 +138,7 @@ class Object:
     parent: str | None = None
     """Vendor name of the field that holds the parent's id, for records that exist only within another one
     (associations, lines of an order). Their own id is ``<parent id>:<rest>``."""
+    rules: Rules = field(default=Rules(), compare=False)
 
     @cached_property
     def by_column(self) -> Mapping[str, Field]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
 
@@ -254,7 +254,7 @@ class _Drain:
         self._reloads += 1
         stored = catalog.load(self._db, self._connection)
         if table in stored:
-            self._objects[table] = stored[table]
+            self._objects[table] = replace(stored[table], rules=self._objects[table].rules)
 
     def _release(
         self,

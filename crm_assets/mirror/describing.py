@@ -50,6 +50,11 @@ def choose(obj: Object, spec: ObjectSpec) -> Object:
                 f"{obj.name}: {spec.external_id} is no external-id field in the CRM; "
                 "tick `External ID` and `Unique` there"
             )
+    unknown = [] if isinstance(spec.conflict, str) else [name for name in spec.conflict if name not in obj.by_name]
+    if unknown:
+        raise ConfigurationError(
+            f"{obj.name}: conflict policies of defs.yaml name fields that the CRM does not have: {', '.join(unknown)}"
+        )
     fields = obj.fields
     if spec.fields != "*":
         missing = [name for name in spec.fields if name not in obj.by_name and name != obj.id_field]

@@ -167,6 +167,7 @@ def reply(conn: Conn, q: ApplySql, stage_seq: int, outbox_seq: int) -> int:
         ),
         (outbox_seq,),
     )
+    _give_way(conn, outbox_seq)
     row = conn.execute(
         statement(
             f"""SELECT o.op, o.state, o.row_id, o.id,
@@ -211,6 +212,62 @@ def reply(conn: Conn, q: ApplySql, stage_seq: int, outbox_seq: int) -> int:
                 pass
     conn.execute(statement("DELETE FROM {stage} WHERE _seq = %s", **_names(q)), (stage_seq,))
     return changed
+
+
+def _give_way(conn: Conn, outbox_seq: int) -> None:
+    """Where the CRM wins a field for good, later writes of it that have not left yet are discarded too.
+
+    The mirror row is locked: no further write of the product can come in between.
+    """
+    won = conn.execute(
+        """SELECT o.connection, o.object, o.row_id, o.theirs, o.theirs_version, array_agg(c.field)
+             FROM crm_assets.outbox o JOIN crm_assets.conflict c ON c.seq = o.seq
+            WHERE o.seq = %s AND o.op = 'update' AND o.state = 'discarded'
+              AND c.policy = 'crm_wins' AND c.resolution = 'crm'
+            GROUP BY o.seq""",
+        (outbox_seq,),
+    ).fetchone()
+    if won is None:
+        return
+    connection, table, row_id, theirs, version, fields = won
+    later = conn.execute(
+        """SELECT seq, new FROM crm_assets.outbox
+            WHERE connection = %s AND object = %s AND row_id = %s AND op = 'update'
+              AND state IN ('pending', 'conflict') AND new ?| %s
+            ORDER BY seq FOR UPDATE""",
+        (connection, table, row_id, fields),
+    ).fetchall()
+    for seq, new in later:
+        lost = sorted(set(fields) & set(new))
+        reason = f"the CRM wins {', '.join(lost)}"
+        if len(lost) < len(new):
+            conn.execute(
+                """INSERT INTO crm_assets.outbox
+                       (connection, object, op, row_id, id, base, new, theirs, theirs_version, state, reason, actor,
+                        txid, created_at, split_of, settled_at)
+                   SELECT connection, object, op, row_id, id, base, new - (crm_assets.keys(new - %(lost)s::text[])),
+                          %(theirs)s, %(version)s, 'discarded', %(reason)s, actor, txid, created_at, place,
+                          clock_timestamp()
+                     FROM crm_assets.outbox WHERE seq = %(seq)s""",
+                {"lost": lost, "theirs": Jsonb(theirs), "version": version, "reason": reason, "seq": seq},
+            )
+            conn.execute(
+                "UPDATE crm_assets.outbox SET new = new - %(lost)s::text[], base = base - %(lost)s::text[] "
+                "WHERE seq = %(seq)s",
+                {"lost": lost, "seq": seq},
+            )
+        else:
+            conn.execute(
+                """UPDATE crm_assets.outbox SET state = 'discarded', theirs = %s, theirs_version = %s, reason = %s
+                    WHERE seq = %s""",
+                (Jsonb(theirs), version, reason, seq),
+            )
+        conn.execute(
+            """UPDATE crm_assets.conflict SET state = 'resolved', resolution = 'crm', resolved_at = clock_timestamp(),
+                      resolved_by = 'policy'
+                WHERE seq = %s AND field = ANY (%s) AND state = 'open'""",
+            (seq, lost),
+        )
 
 
 def _withdraw(conn: Conn, q: ApplySql, row_id: UUID, outbox_seq: int) -> int:

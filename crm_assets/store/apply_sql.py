@@ -229,6 +229,11 @@ class ApplySql:
                    SET theirs = coalesce(o.theirs, '{{{{}}}}') || (
                            SELECT jsonb_object_agg(k, to_jsonb(s) -> k) FROM jsonb_object_keys(o.new) k),
                        theirs_version = s._version::text,
+                       theirs_since = (
+                           SELECT jsonb_object_agg(k, CASE
+                                      WHEN o.theirs_since ? k AND o.theirs -> k = to_jsonb(s) -> k
+                                      THEN o.theirs_since -> k ELSE to_jsonb(s._version::text) END)
+                             FROM jsonb_object_keys(o.new) k),
                        base = CASE WHEN p.act = 'first' AND o.state = 'pending' AND o.base IS NOT NULL
                                    THEN o.base || coalesce((
                                        SELECT jsonb_object_agg(k, to_jsonb(s) -> k) FROM jsonb_object_keys(o.new) k

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -30,11 +30,14 @@ class Write:
     new: Mapping[str, Any]
     created_at: datetime
     attempts: int
+    theirs: Mapping[str, Any] = field(default_factory=dict)
+    theirs_since: Mapping[str, str] = field(default_factory=dict)
     sent_at: datetime | None = None
 
 
 _EARLIEST = """
-    SELECT o.seq, o.op, o.row_id, o.id, coalesce(o.base, '{{}}'), coalesce(o.new, '{{}}'), o.created_at, o.attempts
+    SELECT o.seq, o.op, o.row_id, o.id, coalesce(o.base, '{{}}'), coalesce(o.new, '{{}}'), o.created_at, o.attempts,
+           coalesce(o.theirs, '{{}}'), coalesce(o.theirs_since, '{{}}')
       FROM crm_assets.outbox o
      WHERE o.connection = %(connection)s AND o.object = %(object)s
        AND o.state = 'pending' AND o.next_try_at <= clock_timestamp()
@@ -276,7 +279,8 @@ def unknowns(db: Database, connection: str, obj: Object, limit: int) -> list[Wri
                                WHERE connection = %s AND object = %s AND state = 'unknown'
                                  AND next_try_at <= clock_timestamp()
                                ORDER BY seq LIMIT %s FOR UPDATE SKIP LOCKED)
-            RETURNING seq, op, row_id, id, coalesce(base, '{}'), coalesce(new, '{}'), created_at, attempts, sent_at""",
+            RETURNING seq, op, row_id, id, coalesce(base, '{}'), coalesce(new, '{}'), created_at, attempts,
+                      coalesce(theirs, '{}'), coalesce(theirs_since, '{}'), sent_at""",
             (connection, obj.table, limit),
         ).fetchall()
     return sorted((Write(r[0], Op(r[1]), *r[2:]) for r in rows), key=lambda w: w.seq)

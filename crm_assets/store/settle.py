@@ -7,13 +7,11 @@ automation may have changed it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 from psycopg import sql
-from psycopg.types.json import Jsonb
 
 from crm_assets.core.model import Object, Op
 from crm_assets.store.database import Conn, Database, statement
@@ -108,87 +106,3 @@ def _read_again(conn: Conn, connection: str, obj: Object, settlements: Sequence[
             (connection, obj.table, [record_id for record_id, _ in again]),
         )
         conn.execute("SELECT pg_notify('crm_assets_inbox', %s)", (connection,))
-
-
-def hold(
-    db: Database,
-    connection: str,
-    obj: Object,
-    write: Write,
-    conflicting: frozenset[str],
-    theirs: Mapping[str, Any],
-    theirs_version: str | None,
-    rest: frozenset[str],
-) -> Write | None:
-    """Keep both values of the conflicting fields and stop their write.
-
-    A write with mixed outcomes is split: the row itself goes on with ``rest`` (returned, still claimed), a new row
-    holds the conflict. Without a rest the row itself becomes the conflict (None is returned).
-    """
-    with db.transaction() as conn:
-        row = conn.execute(
-            "SELECT state FROM crm_assets.outbox WHERE seq = %s FOR NO KEY UPDATE", (write.seq,)
-        ).fetchone()
-        if row is None or row[0] not in ("sending", "unknown"):
-            return None
-        reason = "the CRM changed " + ", ".join(sorted(conflicting)) + " as well"
-        seq = write.seq
-        kept = Jsonb({c: theirs.get(c) for c in sorted(conflicting)})
-        if rest:
-            made = conn.execute(
-                """INSERT INTO crm_assets.outbox
-                       (connection, object, op, row_id, id, base, new, theirs, theirs_version, state, reason, attempts,
-                        actor, txid, created_at, split_of)
-                   SELECT connection, object, op, row_id, id, %s, %s, %s, %s, 'conflict', %s, attempts,
-                          actor, txid, created_at, place
-                     FROM crm_assets.outbox WHERE seq = %s RETURNING seq""",
-                (
-                    Jsonb({c: write.base.get(c) for c in sorted(conflicting)}),
-                    Jsonb({c: write.new.get(c) for c in sorted(conflicting)}),
-                    kept,
-                    theirs_version,
-                    reason,
-                    write.seq,
-                ),
-            ).fetchone()
-            assert made is not None
-            seq = made[0]
-            conn.execute(
-                "UPDATE crm_assets.outbox SET base = %s, new = %s WHERE seq = %s",
-                (
-                    Jsonb({c: v for c, v in write.base.items() if c in rest}),
-                    Jsonb({c: v for c, v in write.new.items() if c in rest}),
-                    write.seq,
-                ),
-            )
-        else:
-            conn.execute(
-                "UPDATE crm_assets.outbox SET state = 'conflict', theirs = %s, theirs_version = %s, reason = %s "
-                "WHERE seq = %s",
-                (kept, theirs_version, reason, seq),
-            )
-        for column in sorted(conflicting):
-            conn.execute(
-                """INSERT INTO crm_assets.conflict
-                       (connection, object, row_id, id, seq, field, base, ours, theirs, theirs_version, policy)
-                   VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'hold') ON CONFLICT DO NOTHING""",
-                (
-                    connection,
-                    obj.table,
-                    write.row_id,
-                    write.id,
-                    seq,
-                    column,
-                    Jsonb(write.base.get(column)),
-                    Jsonb(write.new.get(column)) if write.op is not Op.DELETE else None,
-                    Jsonb(theirs.get(column)),
-                    theirs_version,
-                ),
-            )
-    if not rest:
-        return None
-    return replace(
-        write,
-        base={c: v for c, v in write.base.items() if c in rest},
-        new={c: v for c, v in write.new.items() if c in rest},
-    )

@@ -15,7 +15,7 @@ from typing import Any
 from crm_assets.core.model import Field, FieldType, Object
 
 _FIELD_NAMES = tuple(f.name for f in dataclass_fields(Field))
-_OBJECT_NAMES = tuple(f.name for f in dataclass_fields(Object) if f.name != "fields")
+_OBJECT_NAMES = tuple(f.name for f in dataclass_fields(Object) if f.name not in ("fields", "rules"))
 
 
 def object_to_json(obj: Object) -> dict[str, Any]:

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from crm_assets.connectors.base import Connector
-from crm_assets.core.conflict import Unknown, changed_since, judge, judge_unknown
+from crm_assets.core.conflict import Unknown, changed_since, judge, judge_unknown, rule, rule_delete
 from crm_assets.core.model import Object, Op
-from crm_assets.core.values import record_from_json, record_to_json
+from crm_assets.core.values import record_from_json
 from crm_assets.store import outbox
 from crm_assets.store.database import Database
 from crm_assets.store.outbox import Write
-from crm_assets.store.settle import Settlement, hold, settle
+from crm_assets.store.settle import Settlement, settle
 from crm_assets.writeback import theirs
 from crm_assets.writeback.report import WritebackReport
+from crm_assets.writeback.send import disagree, since
 
 
 def resolve_unknown(db: Database, connector: Connector, obj: Object, report: WritebackReport) -> None:
@@ -68,12 +69,10 @@ def _known(
         base = record_from_json(obj, write.base)
         if write.op is Op.DELETE:
             changed = changed_since(obj, base, record.values, connector.same)
-            if changed and over[write.seq]:
-                shown = record_to_json({c: record.values[c] for c in changed})
-                hold(db, connector.config.name, obj, write, changed, shown, record.version, frozenset())
-                report.add(obj.table, conflicts=1)
-            elif over[write.seq]:
-                result.append(Settlement(write, "pending", reason="the delete never arrived"))
+            if over[write.seq]:
+                ruling = rule_delete(obj.rules, changed, write.created_at, record.version)
+                if disagree(db, connector, obj, write, ruling, record, report) is not None:
+                    result.append(Settlement(write, "pending", reason="the delete never arrived"))
             continue
         verdict = judge(obj, base, record_from_json(obj, write.new), record.values, connector.same)
         match judge_unknown(verdict):
@@ -82,10 +81,8 @@ def _known(
             case Unknown.NOT_DONE if over[write.seq]:
                 result.append(Settlement(write, "pending", reason="the update never arrived"))
             case Unknown.CONFLICT if over[write.seq]:
-                shown = record_to_json({c: record.values[c] for c in verdict.conflict})
-                rest = verdict.send | verdict.done
-                left = hold(db, connector.config.name, obj, write, verdict.conflict, shown, record.version, rest)
-                report.add(obj.table, conflicts=1)
+                ruling = rule(obj.rules, verdict.conflict, write.created_at, since(connector, obj, write, record))
+                left = disagree(db, connector, obj, write, ruling, record, report)
                 if left is not None:
                     result.append(Settlement(left, "pending", reason="the update never arrived"))
             case _:

@@ -9,13 +9,15 @@ from datetime import timedelta
 from typing import Any
 
 from crm_assets.connectors.base import Connector
-from crm_assets.core.conflict import changed_since, judge
-from crm_assets.core.errors import CrmAssetsError, RejectedError, RetriableError
-from crm_assets.core.model import Mutation, Object, Op, Outcome, Result
-from crm_assets.core.values import record_from_json, record_to_json
+from crm_assets.core.conflict import Ruling, changed_since, judge, rule, rule_delete
+from crm_assets.core.errors import CrmAssetsError, ObjectUnavailable, RejectedError, RetriableError
+from crm_assets.core.model import Mutation, Object, Op, Outcome, Policy, Result
+from crm_assets.core.preflight import problems
+from crm_assets.core.values import from_json, record_from_json, record_to_json
+from crm_assets.store import conflicts
 from crm_assets.store.database import Database
 from crm_assets.store.outbox import Write
-from crm_assets.store.settle import Settlement, hold, settle
+from crm_assets.store.settle import Settlement, settle
 from crm_assets.writeback import theirs
 from crm_assets.writeback.report import WritebackReport
 
@@ -27,29 +29,25 @@ _UNREADABLE = "the CRM's record is set aside (see crm_assets.drift); it cannot b
 def send(db: Database, connector: Connector, obj: Object, writes: Sequence[Write], report: WritebackReport) -> None:
     """Bring claimed writes to an end: each is settled when this returns.
 
-    RetriableError and RejectedError pass on after the writes went back to ``pending``: the call itself could not be
-    made, so nothing was done.
+    RetriableError and ObjectUnavailable pass on after the writes went back to ``pending``: the call itself could not
+    be made, so nothing was done.
     """
     connection = connector.config.name
     left = list(writes)
     try:
+        if obj.external_id is not None:
+            left = [_with_row_id(obj, write) for write in left]
         for write, reason in _unsendable(obj, left):
             _settle(db, connection, obj, [Settlement(write, "rejected", reason=reason)], report)
             left.remove(write)
-        if obj.external_id is not None:
-            left = [_with_row_id(obj, write) for write in left]
-        ready = [w for w in left if w.op is Op.CREATE]
-        ready += _compare(db, connector, obj, [w for w in left if w.op is not Op.CREATE], report)
+        ready = [w for w in left if not _needs_look(obj, w)]
+        ready += _compare(db, connector, obj, [w for w in left if _needs_look(obj, w)], report)
         left = ready
         for op in (Op.CREATE, Op.UPDATE, Op.DELETE):
             group = [w for w in ready if w.op is op]
-            if not group:
-                continue
-            report.add(obj.table, sent=len(group))
-            outcomes = connector.write(obj, [_mutation(obj, w) for w in group])
-            by_seq = {outcome.seq: outcome for outcome in outcomes}
-            _settle(db, connection, obj, [_settlement(connector, w, by_seq.get(w.seq)) for w in group], report)
-            left = [w for w in left if w not in group]
+            if group:
+                _send(db, connector, obj, group, report)
+                left = [w for w in left if w not in group]
     except CrmAssetsError as error:
         # Raised only where certainly nothing was sent: these writes wait, they are not lost.
         delay = error.retry_after if isinstance(error, RetriableError) else None
@@ -66,6 +64,25 @@ def send(db: Database, connector: Connector, obj: Object, writes: Sequence[Write
         raise
 
 
+def _send(db: Database, connector: Connector, obj: Object, group: Sequence[Write], report: WritebackReport) -> None:
+    """One call. A batch that is refused as a whole is halved until the write that the CRM cannot take stands alone."""
+    try:
+        outcomes = connector.write(obj, [_mutation(obj, w) for w in group])
+    except ObjectUnavailable:
+        raise
+    except RejectedError as error:
+        if len(group) == 1:
+            _settle(db, connector.config.name, obj, [Settlement(group[0], "rejected", reason=str(error))], report)
+            return
+        middle = len(group) // 2
+        for half in (group[:middle], group[middle:]):
+            _send(db, connector, obj, half, report)
+        return
+    report.add(obj.table, sent=len(group))
+    by_seq = {outcome.seq: outcome for outcome in outcomes}
+    _settle(db, connector.config.name, obj, [_settlement(w, by_seq.get(w.seq)) for w in group], report)
+
+
 def _with_row_id(obj: Object, write: Write) -> Write:
     """The row_id is the record's external id; the column that shows it is ours to fill."""
     column = obj.external_id_column
@@ -74,21 +91,35 @@ def _with_row_id(obj: Object, write: Write) -> Write:
     return write
 
 
+def _needs_look(obj: Object, write: Write) -> bool:
+    """Whether the CRM's values decide if this write may be sent; where the product always wins they do not."""
+    if write.op is Op.CREATE:
+        return False
+    if write.op is Op.DELETE:
+        return obj.rules.conflict is not Policy.PRODUCT_WINS
+    return any(obj.rules.policy(column) is not Policy.PRODUCT_WINS for column in write.new)
+
+
 def _unsendable(obj: Object, writes: Sequence[Write]) -> list[tuple[Write, str]]:
-    """Writes whose values are none of the field's type; everything else is for the CRM to judge."""
+    """Writes that the CRM would refuse for certain, with the reason; no call is spent on them."""
     refused = []
     for write in writes:
         try:
-            record_from_json(obj, write.new)
+            values = record_from_json(obj, write.new)
         except (ValueError, ArithmeticError) as error:
             refused.append((write, f"not sent: {error}"))
+            continue
+        gone = {column: None for column in write.new if column not in obj.by_column}
+        reasons = problems(obj, write.op, {**values, **gone})
+        if reasons:
+            refused.append((write, f"not sent: {'; '.join(reasons)}"))
     return refused
 
 
 def _compare(
     db: Database, connector: Connector, obj: Object, writes: Sequence[Write], report: WritebackReport
 ) -> list[Write]:
-    """One batched read of what the CRM has; conflicts are held, what is there already is confirmed unsent."""
+    """One batched read of what the CRM has; conflicts are ruled on, what is there already is confirmed unsent."""
     if not writes:
         return []
     connection = connector.config.name
@@ -111,43 +142,62 @@ def _compare(
         base = record_from_json(obj, write.base)
         if write.op is Op.DELETE:
             changed = changed_since(obj, base, record.values, connector.same)
-            if changed:
-                shown = record_to_json({c: record.values[c] for c in changed})
-                hold(db, connection, obj, write, changed, shown, record.version, frozenset())
-                report.add(obj.table, conflicts=1)
-            else:
+            ruling = rule_delete(obj.rules, changed, write.created_at, record.version)
+            if disagree(db, connector, obj, write, ruling, record, report) is not None:
                 ready.append(write)
             continue
         verdict = judge(obj, base, record_from_json(obj, write.new), record.values, connector.same)
-        if verdict.conflict:
-            shown = record_to_json({c: record.values[c] for c in verdict.conflict})
-            rest = hold(
-                db,
-                connection,
-                obj,
-                write,
-                verdict.conflict,
-                shown,
-                record.version,
-                verdict.send | verdict.done,
-            )
-            report.add(obj.table, conflicts=1)
-            if rest is None:
-                continue
-            write = rest
-        if verdict.send:
-            ready.append(write)
+        ruling = rule(obj.rules, verdict.conflict, write.created_at, since(connector, obj, write, record))
+        rest = disagree(db, connector, obj, write, ruling, record, report)
+        if rest is None:
+            continue
+        if verdict.send or ruling.product:
+            ready.append(rest)
         else:
-            done = Settlement(write, "confirmed", id=write.id, reason="the CRM had these values already")
+            done = Settlement(rest, "confirmed", id=write.id, reason="the CRM had these values already")
             _settle(db, connection, obj, [done], report)
     return ready
+
+
+def since(connector: Connector, obj: Object, write: Write, record: theirs.Record) -> dict[str, str | None]:
+    """Per column of the write, the version that first had the CRM's present value, as far as it is known."""
+    result = {}
+    for column in write.new:
+        fld = obj.by_column.get(column)
+        noted = write.theirs_since.get(column)
+        known = (
+            fld is not None
+            and noted is not None
+            and connector.same(fld, from_json(fld, write.theirs.get(column)), record.values.get(column))
+        )
+        result[column] = noted if known else record.version
+    return result
+
+
+def disagree(
+    db: Database,
+    connector: Connector,
+    obj: Object,
+    write: Write,
+    ruling: Ruling,
+    record: theirs.Record,
+    report: WritebackReport,
+) -> Write | None:
+    """Keep what is in conflict as the ruling says. Returns what is left to send, None if nothing is."""
+    columns = ruling.stopped | ruling.product
+    if not columns:
+        return write
+    shown = record_to_json({c: record.values.get(c) for c in columns})
+    if ruling.hold:
+        report.add(obj.table, conflicts=1)
+    return conflicts.settle(db, connector.config.name, obj, write, ruling, shown, record.version)
 
 
 def _mutation(obj: Object, write: Write) -> Mutation:
     return Mutation(write.seq, write.op, write.row_id, write.id, record_from_json(obj, write.new))
 
 
-def _settlement(connector: Connector, write: Write, outcome: Outcome | None) -> Settlement:
+def _settlement(write: Write, outcome: Outcome | None) -> Settlement:
     if outcome is None:
         return Settlement(write, "unknown", reason="the reply did not mention this write")
     match outcome.result:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from crm_assets.core.compare import Finding, Kind, by_fields, by_ids
-from crm_assets.core.conflict import Unknown, changed_since, judge, judge_unknown
-from crm_assets.core.model import Field, FieldType, Object, Value
+from crm_assets.core.conflict import Ruling, Unknown, changed_since, judge, judge_unknown, rule, rule_delete
+from crm_assets.core.model import Field, FieldType, Object, Op, Policy, Rules, Value
+from crm_assets.core.preflight import problems
 from crm_assets.core.values import from_json, record_to_json
 from crm_assets.core.windows import next_window, slices
 
@@ -102,3 +105,92 @@ def test_values_survive_the_json_of_the_outbox(number: Decimal, at: datetime) ->
 def test_a_number_that_is_none_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="amount is NaN"):
         from_json(Field("Amount", "amount", FieldType.NUMBER, "currency"), "NaN")
+
+
+_WRITTEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("policy", "since", "winner"),
+    [
+        (Policy.HOLD, "2026-03-01 11:00:00+00", "hold"),
+        (Policy.CRM_WINS, None, "crm"),
+        (Policy.PRODUCT_WINS, None, "product"),
+        (Policy.NEWEST_WINS, "2026-03-01 11:59:59+00", "product"),
+        (Policy.NEWEST_WINS, "2026-03-01 12:00:00+00", "crm"),
+        (Policy.NEWEST_WINS, "2026-03-01 13:30:00+02", "product"),
+        (Policy.NEWEST_WINS, "17", "hold"),
+        (Policy.NEWEST_WINS, None, "hold"),
+    ],
+)
+def test_each_policy_has_its_winner(policy: Policy, since: str | None, winner: str) -> None:
+    rules = Rules(fields=(("phone", policy),))
+    assert rule(rules, ["phone"], _WRITTEN, {"phone": since}) == Ruling(**{winner: frozenset({"phone"})})
+    assert rule_delete(Rules(policy), ["phone"], _WRITTEN, since) == Ruling(**{winner: frozenset({"phone"})})
+
+
+def test_fields_are_ruled_one_by_one() -> None:
+    rules = Rules(Policy.CRM_WINS, (("phone", Policy.PRODUCT_WINS), ("email", Policy.HOLD)))
+    ruling = rule(rules, ["phone", "email", "name"], _WRITTEN, {})
+    assert ruling == Ruling(frozenset({"email"}), frozenset({"name"}), frozenset({"phone"}))
+    assert ruling.stopped == {"email", "name"}
+
+
+_TEXT = Field(
+    "LastName", "last_name", FieldType.TEXT, "string", nillable=False, createable=True, updateable=True, length=5
+)
+
+
+def _choice(column: str, vendor_type: str, *choices: str, restricted: bool = True) -> Field:
+    return replace(
+        _TEXT,
+        name=column,
+        column=column,
+        vendor_type=vendor_type,
+        nillable=True,
+        length=None,
+        picklist=choices,
+        restricted=restricted,
+    )
+
+
+_SHAPE = Object(
+    "Lead",
+    "lead",
+    (
+        _TEXT,
+        _choice("size", "picklist", "S", "M"),
+        _choice("tags", "multipicklist", "a", "b"),
+        _choice("free", "picklist", "x", restricted=False),
+        Field("Once", "once", FieldType.TEXT, "string", createable=True),
+        Field("Seen", "seen", FieldType.TEXT, "string"),
+        Field("Flag", "flag", FieldType.BOOLEAN, "boolean", nillable=False, createable=True, updateable=True),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("op", "values", "said"),
+    [
+        (Op.CREATE, {}, ["last_name is required"]),
+        (Op.CREATE, {"last_name": ""}, ["last_name is required"]),
+        (Op.CREATE, {"last_name": "Ada"}, []),
+        (Op.UPDATE, {"last_name": None}, ["last_name is required and cannot be emptied"]),
+        (Op.UPDATE, {"flag": None}, []),
+        (Op.UPDATE, {"last_name": "Ada    "}, []),
+        (Op.UPDATE, {"last_name": "Augusta"}, ["last_name has 7 characters and may have 5"]),
+        (Op.UPDATE, {"size": "m"}, []),
+        (Op.UPDATE, {"size": "XL"}, ["size must be one of its picklist: S, M"]),
+        (Op.UPDATE, {"tags": "a;B"}, []),
+        (Op.UPDATE, {"tags": "a;c"}, ["tags must be one of its picklist: a, b"]),
+        (Op.UPDATE, {"free": "anything"}, []),
+        (Op.UPDATE, {"once": "x"}, ["once cannot be set by an update"]),
+        (Op.CREATE, {"last_name": "Ada", "seen": "x"}, ["seen cannot be set by a create"]),
+        (Op.UPDATE, {"gone": None}, ["gone is no field of Lead any more"]),
+        (Op.DELETE, {}, []),
+    ],
+)
+def test_what_the_crm_would_refuse_is_said_before_a_call_is_spent(
+    op: Op, values: dict[str, Any], said: list[str]
+) -> None:
+    assert problems(_SHAPE, op, values) == said

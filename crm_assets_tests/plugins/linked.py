@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,11 +83,13 @@ MakeLink = Callable[..., Link]
 def make_link(
     db: Database, home: Path, make_sandbox: MakeSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[MakeLink]:
-    """Links a new sandbox: ``make_link(objects=("Contact",), rows=…, seed_dir=…, longest_call=…)``."""
+    """Links a new sandbox: ``make_link(objects=("Contact",), settings={"Contact": {…}}, rows=…)``."""
     links: list[Link] = []
 
     def make(
         objects: tuple[str, ...] = (*WRITABLE, "User"),
+        conflict: str = "hold",
+        settings: Mapping[str, Mapping[str, Any]] | None = None,
         longest_call: float = 1.0,
         call_timeout: float = 2.0,
         **sandbox: Any,
@@ -102,9 +104,14 @@ def make_link(
             credentials=CREDENTIALS,
             call_timeout_seconds=call_timeout,
             longest_call_seconds=longest_call,
+            conflict=conflict,
             objects={
                 name: ObjectSpec(
-                    write=name in WRITABLE, external_id="Crm_Assets_Row_Id__c" if name in WRITABLE else None
+                    **{
+                        "write": name in WRITABLE,
+                        "external_id": "Crm_Assets_Row_Id__c" if name in WRITABLE else None,
+                        **(settings or {}).get(name, {}),
+                    }
                 )
                 for name in objects
             },

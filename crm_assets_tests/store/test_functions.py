@@ -8,8 +8,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from crm_assets.core.conflict import Ruling
 from crm_assets.core.model import Source
-from crm_assets.store.settle import hold
+from crm_assets.store import conflicts
 from crm_assets.store.worker import Worker
 from crm_assets_tests.store.kit import CONNECTION, Mirror
 
@@ -31,7 +32,7 @@ def held(one: Mirror, worker: Worker) -> Held:
         one.write("UPDATE salesforce.contact SET email = 'mine', last_name = 'Mine' WHERE id = '003a'")
         (write,) = one.claim(worker)
         theirs = {"email": "crm", "last_name": "Crm"}
-        hold(one.db, CONNECTION, one.obj, write, frozenset(theirs), theirs, "v2", frozenset())
+        conflicts.settle(one.db, CONNECTION, one.obj, write, Ruling(hold=frozenset(theirs)), theirs, "v2")
         return {r["field"]: r["conflict_id"] for r in one.all("SELECT * FROM crm_assets.conflict")}
 
     return held

@@ -8,9 +8,9 @@ from datetime import timedelta
 import psycopg
 import pytest
 
+from crm_assets.core.conflict import Ruling
 from crm_assets.core.model import Source
-from crm_assets.store import outbox
-from crm_assets.store.settle import hold
+from crm_assets.store import conflicts, outbox
 from crm_assets.store.worker import Worker
 from crm_assets_tests.store.kit import CONNECTION, LEASE, Mirror
 
@@ -89,7 +89,7 @@ def test_a_write_that_somebody_holds_ends_the_folding(one: Mirror, worker: Worke
 def test_a_conflict_blocks_its_fields_and_nothing_else(one: Mirror, worker: Worker) -> None:
     one.write(_EMAIL, "mine")
     (write,) = one.claim(worker)
-    hold(one.db, CONNECTION, one.obj, write, frozenset({"email"}), {"email": "theirs"}, "v", frozenset())
+    conflicts.settle(one.db, CONNECTION, one.obj, write, Ruling(hold=frozenset({"email"})), {"email": "theirs"}, "v")
     one.write(_EMAIL, "mine too")
     assert one.claim(worker) == []
     one.all("DELETE FROM crm_assets.outbox WHERE state = 'pending'")
@@ -100,7 +100,7 @@ def test_a_conflict_blocks_its_fields_and_nothing_else(one: Mirror, worker: Work
 def test_folding_stops_at_a_field_in_conflict(one: Mirror, worker: Worker) -> None:
     one.write(_EMAIL, "mine")
     (write,) = one.claim(worker)
-    hold(one.db, CONNECTION, one.obj, write, frozenset({"email"}), {"email": "theirs"}, "v", frozenset())
+    conflicts.settle(one.db, CONNECTION, one.obj, write, Ruling(hold=frozenset({"email"})), {"email": "theirs"}, "v")
     one.write("UPDATE salesforce.contact SET last_name = 'A' WHERE id = '003a'")
     one.write("UPDATE salesforce.contact SET email = 'later', last_name = 'B' WHERE id = '003a'")
     assert [w.new for w in one.claim(worker)] == [{"last_name": "A"}]
@@ -194,9 +194,8 @@ def test_a_later_write_outlives_a_conflict_that_was_split_off_after_it(one: Mirr
     one.write("UPDATE salesforce.contact SET email = 'mine', last_name = 'Mine' WHERE id = '003a'")
     (write,) = one.claim(worker)
     one.write(_EMAIL, "later")
-    rest = hold(
-        one.db, CONNECTION, one.obj, write, frozenset({"email"}), {"email": "crm"}, "v", frozenset({"last_name"})
-    )
+    ruling = Ruling(hold=frozenset({"email"}))
+    rest = conflicts.settle(one.db, CONNECTION, one.obj, write, ruling, {"email": "crm"}, "v")
     assert rest is not None and rest.new == {"last_name": "Mine"}
     one.settle(rest, "confirmed", id="003a")
     one.seen({"id": "003a", "v": 2, "last_name": "Mine", "email": "crm"}, source=Source.ID)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from crm_assets.store import outbox
-from crm_assets.store.settle import hold
+from crm_assets.core.conflict import Ruling
+from crm_assets.core.model import Policy, Rules
+from crm_assets.store import conflicts, outbox
 from crm_assets.store.worker import Worker
 from crm_assets_tests.store.kit import CONNECTION, Mirror
 
+_EMAIL_HELD = Ruling(hold=frozenset({"email"}))
 _BOTH = "UPDATE salesforce.contact SET email = 'mine', last_name = 'Mine' WHERE id = '003a'"
 
 
@@ -65,9 +69,7 @@ def test_what_the_crm_showed_meanwhile_is_what_a_rejected_field_returns_to(one: 
 def test_a_write_with_mixed_outcomes_is_split(one: Mirror, worker: Worker) -> None:
     one.write(_BOTH)
     (write,) = one.claim(worker)
-    rest = hold(
-        one.db, CONNECTION, one.obj, write, frozenset({"email"}), {"email": "crm"}, "v2", frozenset({"last_name"})
-    )
+    rest = conflicts.settle(one.db, CONNECTION, one.obj, write, _EMAIL_HELD, {"email": "crm"}, "v2")
     assert rest is not None
     assert (rest.seq, rest.base, rest.new) == (write.seq, {"last_name": "Ada"}, {"last_name": "Mine"})
     sending, conflict = one.outbox()
@@ -92,7 +94,7 @@ def test_a_write_that_conflicts_as_a_whole_is_the_conflict(one: Mirror, worker: 
     one.write(_BOTH)
     (write,) = one.claim(worker)
     theirs = {"email": "crm", "last_name": "Crm"}
-    assert hold(one.db, CONNECTION, one.obj, write, frozenset(theirs), theirs, "v2", frozenset()) is None
+    assert conflicts.settle(one.db, CONNECTION, one.obj, write, Ruling(hold=frozenset(theirs)), theirs, "v2") is None
     assert one.states() == [("update", "conflict")]
     assert one.value("SELECT count(*) FROM crm_assets.conflict WHERE state = 'open'") == 2
 
@@ -100,14 +102,14 @@ def test_a_write_that_conflicts_as_a_whole_is_the_conflict(one: Mirror, worker: 
 def test_a_write_that_is_settled_already_is_not_held(one: Mirror, worker: Worker) -> None:
     one.write(_BOTH)
     (write,) = one.confirm(worker)
-    assert hold(one.db, CONNECTION, one.obj, write, frozenset({"email"}), {}, None, frozenset()) is None
+    assert conflicts.settle(one.db, CONNECTION, one.obj, write, _EMAIL_HELD, {}, None) is None
     assert one.all("SELECT * FROM crm_assets.conflict") == []
 
 
 def test_a_delete_closes_the_conflicts_of_its_record(one: Mirror, worker: Worker) -> None:
-    one.write(_BOTH)
+    one.write("UPDATE salesforce.contact SET email = 'mine' WHERE id = '003a'")
     (write,) = one.claim(worker)
-    hold(one.db, CONNECTION, one.obj, write, frozenset({"email"}), {"email": "crm"}, "v2", frozenset())
+    conflicts.settle(one.db, CONNECTION, one.obj, write, _EMAIL_HELD, {"email": "crm"}, "v2")
     one.write("DELETE FROM salesforce.contact")
     assert one.states() == [("update", "superseded"), ("delete", "pending")]
     assert one.one("SELECT state, resolution FROM crm_assets.conflict") == {
@@ -121,3 +123,75 @@ def test_pause_and_resume(one: Mirror) -> None:
     assert outbox.paused(one.db, CONNECTION) and not outbox.paused(one.db, "hubspot")
     one.write("SELECT crm_assets.resume('salesforce')")
     assert not outbox.paused(one.db, CONNECTION)
+
+
+def _crm_wins(one: Mirror) -> None:
+    one.obj = replace(one.obj, rules=Rules(fields=(("email", Policy.CRM_WINS),)))
+
+
+def test_what_the_crm_wins_is_kept_as_a_discarded_part_and_shown(one: Mirror, worker: Worker) -> None:
+    _crm_wins(one)
+    one.write(_BOTH)
+    (write,) = one.claim(worker)
+    ruling = Ruling(crm=frozenset({"email"}))
+    rest = conflicts.settle(one.db, CONNECTION, one.obj, write, ruling, {"email": "crm"}, "v2")
+    assert rest is not None and rest.new == {"last_name": "Mine"}
+    one.apply()
+    assert (one.row("003a")["email"], one.row("003a")["last_name"]) == ("crm", "Mine")
+    (lost,) = one.outbox("state = 'discarded'")
+    assert (lost["base"], lost["new"], lost["theirs"]) == ({"email": "old"}, {"email": "mine"}, {"email": "crm"})
+    kept = one.one("SELECT ours, theirs, policy, state, resolution, resolved_by FROM crm_assets.conflict")
+    assert tuple(kept.values()) == ("mine", "crm", "crm_wins", "resolved", "crm", "policy")
+
+
+def test_where_the_crm_wins_later_writes_of_the_field_are_discarded_too(one: Mirror, worker: Worker) -> None:
+    _crm_wins(one)
+    one.write("UPDATE salesforce.contact SET email = 'mine' WHERE id = '003a'")
+    (write,) = one.claim(worker)
+    one.write("UPDATE salesforce.contact SET email = 'later', last_name = 'Later' WHERE id = '003a'")
+    one.write("UPDATE salesforce.contact SET email = 'last' WHERE id = '003a'")
+    ruling = Ruling(crm=frozenset({"email"}))
+    assert conflicts.settle(one.db, CONNECTION, one.obj, write, ruling, {"email": "crm"}, "v2") is None
+    one.apply()
+    assert (one.row("003a")["email"], one.row("003a")["last_name"]) == ("crm", "Later")
+    assert [(w["new"], w["state"]) for w in one.outbox()] == [
+        ({"email": "mine"}, "discarded"),
+        ({"last_name": "Later"}, "pending"),
+        ({"email": "last"}, "discarded"),
+        ({"email": "later"}, "discarded"),
+    ]
+
+
+def test_what_the_product_wins_goes_on_and_is_recorded(one: Mirror, worker: Worker) -> None:
+    one.obj = replace(one.obj, rules=Rules(conflict=Policy.PRODUCT_WINS))
+    one.write(_BOTH)
+    (write,) = one.claim(worker)
+    ruling = Ruling(product=frozenset({"email"}))
+    rest = conflicts.settle(one.db, CONNECTION, one.obj, write, ruling, {"email": "crm"}, "v2")
+    assert rest == write and one.states() == [("update", "sending")]
+    kept = one.one("SELECT field, theirs, state, resolution FROM crm_assets.conflict")
+    assert tuple(kept.values()) == ("email", "crm", "resolved", "product")
+
+
+def test_three_winners_of_one_write(one: Mirror, worker: Worker) -> None:
+    one.write("UPDATE salesforce.contact SET email = 'mine', last_name = 'Mine', amount = 1 WHERE id = '003a'")
+    (write,) = one.claim(worker)
+    ruling = Ruling(hold=frozenset({"email"}), crm=frozenset({"last_name"}), product=frozenset({"amount"}))
+    theirs = {"email": "c", "last_name": "C", "amount": 2}
+    rest = conflicts.settle(one.db, CONNECTION, one.obj, write, ruling, theirs, "v2")
+    assert rest is not None and rest.new == {"amount": 1}
+    assert sorted((w["state"], *w["new"]) for w in one.outbox()) == [
+        ("conflict", "email"),
+        ("discarded", "last_name"),
+        ("sending", "amount"),
+    ]
+    assert one.value("SELECT count(*) FROM crm_assets.conflict WHERE state = 'open'") == 1
+
+
+def test_the_version_that_first_had_the_crms_value_is_kept(one: Mirror) -> None:
+    one.write(_BOTH)
+    one.seen({"id": "003a", "v": 2, "last_name": "Ada", "email": "theirs"})
+    one.seen({"id": "003a", "v": 3, "last_name": "Other", "email": "theirs"})
+    (write,) = one.outbox()
+    assert write["theirs_since"]["email"].startswith("2026-01-01 00:00:02")
+    assert write["theirs_since"]["last_name"].startswith("2026-01-01 00:00:03")

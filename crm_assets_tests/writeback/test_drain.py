@@ -56,7 +56,7 @@ def test_a_rejected_update_returns_to_the_crms_value_and_says_why(link: Link) ->
     link.settle()
     assert link.value("SELECT salutation FROM salesforce.contact WHERE id = %s", record_id) == before
     ((state, reason),) = _outbox(link, "state", "reason")
-    assert state == "rejected" and "PICKLIST" in reason
+    assert state == "rejected" and "salutation must be one of its picklist: Mr., " in reason
 
 
 def test_a_poison_record_holds_nobody_else(link: Link) -> None:

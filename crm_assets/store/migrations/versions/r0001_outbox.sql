@@ -10,6 +10,8 @@ CREATE TABLE crm_assets.outbox (
     new             jsonb,
     theirs          jsonb,
     theirs_version  text,
+    -- Per field the version that first had the value in theirs: an edit of another field makes it no newer.
+    theirs_since    jsonb,
     state           text NOT NULL DEFAULT 'pending' CHECK (state IN
                     ('pending', 'sending', 'confirmed', 'rejected', 'conflict', 'unknown', 'superseded', 'discarded')),
     reason          text,
