@@ -17,6 +17,7 @@ from typing import Protocol, runtime_checkable
 from crm_assets.core.errors import ConfigurationError
 from crm_assets.core.model import (
     Bound,
+    Budget,
     Change,
     Deleted,
     Field,
@@ -124,6 +125,11 @@ class Connector(Protocol):
         """Primary read by the external-id field, deleted records included where the vendor shows them."""
         ...
 
+    def find(self, obj: Object, values: Mapping[str, Value], since: datetime) -> Page:
+        """Records created since then that have exactly these values (by column): what a create whose reply was lost
+        may have made. At most a page of them."""
+        ...
+
     def count(self, obj: Object, window: Window | None = None) -> int:
         """How many live records the vendor has of this object (within ``obj.where``) whose version lies in the
         window (None: in all)."""
@@ -151,6 +157,16 @@ class Connector(Protocol):
     @property
     def overlap(self) -> timedelta:
         """How far the next window reaches back behind the last safe bound."""
+        ...
+
+    @property
+    def settle_time(self) -> timedelta:
+        """How long after a call ``find`` may still miss what it made (search indexes lag)."""
+        ...
+
+    @property
+    def budgets(self) -> Sequence[Budget]:
+        """The vendor's limits as documented, for the account's edition; asks the vendor nothing."""
         ...
 
     def same(self, fld: Field, ours: Value, theirs: Value) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
@@ -138,6 +138,8 @@ class Object:
     parent: str | None = None
     """Vendor name of the field that holds the parent's id, for records that exist only within another one
     (associations, lines of an order). Their own id is ``<parent id>:<rest>``."""
+    natural_key: tuple[str, ...] = ()
+    """Columns whose values are the record's identity: sending the same create twice makes one record."""
     rules: Rules = field(default=Rules(), compare=False)
 
     @cached_property
@@ -262,6 +264,9 @@ class Mutation:
     row_id: uuid.UUID
     id: str | None
     values: Mapping[str, Value] = field(default_factory=dict)
+    if_version: str | None = None
+    """Do nothing if the record's version is no longer this one. Only where a call carries a single record and the
+    vendor offers such a condition; a connector without one ignores it."""
 
 
 class Result(StrEnum):
@@ -273,6 +278,8 @@ class Result(StrEnum):
     """May have been done."""
     GONE = "gone"
     """The record is deleted in the CRM."""
+    CHANGED = "changed"
+    """The record's version was no longer ``if_version``; nothing was done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +292,18 @@ class Outcome:
     reason: str = ""
     fields: tuple[str, ...] = ()
     """Vendor names of the fields the vendor complained about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A limit of the vendor that our calls are held to before they leave: ``limit`` calls at once, or within each
+    rolling ``period``. ``apis`` are the kinds of call that count (None: all). ``name`` is that of the vendor's own
+    numbers (``Limit.name``), which outrank these once they are seen."""
+
+    name: str
+    limit: int
+    period: timedelta | None = None
+    apis: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ def object_to_json(obj: Object) -> dict[str, Any]:
 
 def object_from_json(data: Mapping[str, Any]) -> Object:
     known = {name: data[name] for name in _OBJECT_NAMES if name in data}
+    known["natural_key"] = tuple(known.get("natural_key", ()))
     return Object(fields=tuple(_field(item) for item in data["fields"]), **known)
 
 

@@ -211,6 +211,9 @@ def _settlement(write: Write, outcome: Outcome | None) -> Settlement:
             return Settlement(write, "rejected", reason=outcome.reason or _GONE)
         case Result.RETRY:
             return Settlement(write, "pending", reason=outcome.reason, retry_after=_pause(write.attempts))
+        case Result.CHANGED:
+            # It is compared anew with what the CRM has now.
+            return Settlement(write, "pending", reason=outcome.reason or "the record changed in the CRM meanwhile")
         case Result.UNKNOWN:
             return Settlement(write, "unknown", reason=outcome.reason)
 

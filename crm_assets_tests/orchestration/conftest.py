@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -13,6 +13,7 @@ from crm_assets.orchestration.build import build
 from crm_assets.orchestration.naming import mirror_key
 from crm_assets.orchestration.opening import close_databases
 from crm_assets_tests.plugins.linked import Link, MakeLink
+from crm_assets_tests.plugins.sandbox import wait_until
 
 
 @pytest.fixture
@@ -44,8 +45,10 @@ class Room:
         )
 
     def pass_a_second(self) -> None:
-        """The CRM vouches for whole seconds: what was changed within the last one is read by the next sync."""
-        time.sleep(1.1)
+        """The CRM vouches for whole seconds: until it vouches for all that was changed so far."""
+        changed = datetime.now(UTC)
+        obj = self.link.object("contact")
+        wait_until(lambda: self.link.connector.bound(obj, None).high > changed, every=0.2)
 
     def materialization(self, key: str) -> dict[str, Any]:
         """Metadata of the last materialization of an asset, as plain values."""

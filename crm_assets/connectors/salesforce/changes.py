@@ -39,7 +39,8 @@ def bound(client: Client, obj: Object, low: datetime | None) -> Bound:
         )
     except RejectedError:
         return Bound(now - _MINUTE)
-    covered = min(_parse(body["latestDateCovered"]), now)
+    # The reply's own time: the one from before the request may be two seconds behind it.
+    covered = min(_parse(body["latestDateCovered"]), client.clock())
     return Bound(covered, quiet=since is not None and not body["ids"])
 
 

@@ -13,6 +13,7 @@ from crm_assets.connectors.salesforce.equality import same
 from crm_assets.core.errors import ObjectUnavailable, RejectedError
 from crm_assets.core.model import (
     Bound,
+    Budget,
     Change,
     Deleted,
     Field,
@@ -76,6 +77,9 @@ class SalesforceConnector:
         assert obj.external_id is not None
         return reading.by_ids(self._client, obj, obj.external_id, row_ids)
 
+    def find(self, obj: Object, values: Mapping[str, Value], since: datetime) -> Page:
+        return reading.find(self._client, obj, values, since)
+
     def count(self, obj: Object, window: Window | None = None) -> int:
         return reading.count(self._client, obj, soql.within(obj, window) if window else [], deleted=False)
 
@@ -97,6 +101,16 @@ class SalesforceConnector:
     def overlap(self) -> timedelta:
         """latestDateCovered already stands before open transactions; what it leaves out are seconds."""
         return timedelta(minutes=1)
+
+    @property
+    def settle_time(self) -> timedelta:
+        """Queries read the primary store."""
+        return timedelta(0)
+
+    @property
+    def budgets(self) -> Sequence[Budget]:
+        """The edition's allowance is only a start: each reply carries the org's own numbers."""
+        return [Budget("daily_calls", int(self.config.options.get("daily_calls", 24_000)), timedelta(hours=24))]
 
     def same(self, fld: Field, ours: Value, theirs: Value) -> bool:
         return same(fld, ours, theirs)

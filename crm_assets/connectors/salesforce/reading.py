@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -16,8 +16,9 @@ import httpx
 from crm_assets.connectors.salesforce import failures, soql
 from crm_assets.connectors.salesforce.cast import page_from_csv, page_from_json
 from crm_assets.connectors.salesforce.client import Client
+from crm_assets.connectors.salesforce.equality import same
 from crm_assets.core.errors import CrmAssetsError, RejectedError, RetriableError
-from crm_assets.core.model import Object, Page, Window
+from crm_assets.core.model import Object, Page, Value, Window
 
 BULK_ROWS = 50_000
 """Records a page of Bulk results: some tens of megabytes of CSV."""
@@ -51,6 +52,21 @@ def by_ids(client: Client, obj: Object, field: str, values: Sequence[str]) -> Pa
     for some in _chunks(values, len(soql.select(obj))):
         pages += _rest_pages(client, obj, soql.select(obj, [soql.any_of(field, some)]), "fetch")
     return _joined(obj, pages)
+
+
+def find(client: Client, obj: Object, values: Mapping[str, Value], since: datetime) -> Page:
+    """Records created since then that have these values. What the vendor cannot filter by is compared here."""
+    # The vendor dates a record to the second, rounded down.
+    created = since - timedelta(seconds=1)
+    conditions = [f"CreatedDate >= {soql.moment(created)}"]
+    conditions += [c for name, value in values.items() if (c := soql.equal(obj.by_column[name], value))]
+    pages = list(_rest_pages(client, obj, soql.select(obj, conditions, " LIMIT 200"), "fetch"))
+    page = _joined(obj, pages)
+    alike = [
+        all(same(obj.by_column[name], value, row[name]) for name, value in values.items())
+        for row in page.table.select(list(values)).to_pylist()
+    ]
+    return Page(page.table.filter(alike) if values else page.table, page.poison)
 
 
 def ids(client: Client, obj: Object, window: Window | None = None) -> Iterator[list[str]]:

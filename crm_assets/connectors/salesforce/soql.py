@@ -6,9 +6,10 @@ Source: SOQL and SOSL Reference. Literals of dates and times stand unquoted, in 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 
-from crm_assets.core.model import Object, Window
+from crm_assets.core.model import Field, Object, Value, Window
 
 
 def moment(at: datetime) -> str:
@@ -54,3 +55,25 @@ def after(obj: Object, version: datetime, record_id: str) -> str:
     """The records behind this one in the order (cursor, id)."""
     at = moment(version)
     return f"({obj.version_field} > {at} OR ({obj.version_field} = {at} AND Id > {text(record_id)}))"
+
+
+def equal(fld: Field, value: Value) -> str | None:
+    """A condition that the field has this value; None where the vendor cannot filter by it."""
+    if fld.calculated or fld.vendor_type in _NOT_FILTERABLE:
+        return None
+    match value:
+        case bool():
+            return f"{fld.name} = {str(value).lower()}"
+        case int() | Decimal():
+            return f"{fld.name} = {value:f}"
+        case str() if value:
+            return f"{fld.name} = {text(value.strip())}"
+        case datetime():
+            return f"{fld.name} = {moment(value)}"
+        case date():
+            return f"{fld.name} = {value.isoformat()}"
+        case _:
+            return None
+
+
+_NOT_FILTERABLE = frozenset({"textarea", "encryptedstring", "base64", "multipicklist", "anyType", "time"})
