@@ -173,8 +173,11 @@ class Connector(Protocol):
         """Whether the vendor would store ``ours`` as ``theirs`` (it trims, rounds, drops milliseconds)."""
         ...
 
-    def parse_event(self, headers: Mapping[str, str], body: bytes) -> Sequence[Change]:
-        """Verify and read a webhook delivery. PermissionError: bad or old signature; ValueError: malformed."""
+    def parse_event(self, headers: Mapping[str, str], body: bytes, url: str) -> Sequence[Change]:
+        """Verify and read a webhook delivery. PermissionError: bad or old signature; ValueError: malformed.
+
+        ``url`` is what the sender called, as far as this end of the connection can see it.
+        """
         ...
 
     def close(self) -> None: ...

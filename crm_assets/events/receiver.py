@@ -62,7 +62,7 @@ def app(db: Database, connectors: Mapping[str, Connector | None]) -> Starlette:
         connector = connectors[connection]
         if connector is None:
             return JSONResponse({"error": "the connection is not set up"}, 503, _RETRY_AFTER)
-        return await run_in_threadpool(_take, db, connector, dict(request.headers), body)
+        return await run_in_threadpool(_take, db, connector, dict(request.headers), body, str(request.url))
 
     async def healthy(_request: Request) -> Response:
         try:
@@ -99,11 +99,11 @@ async def _body(request: Request) -> bytes:
     return b"".join(chunks)
 
 
-def _take(db: Database, connector: Connector, headers: Mapping[str, str], body: bytes) -> Response:
+def _take(db: Database, connector: Connector, headers: Mapping[str, str], body: bytes, url: str) -> Response:
     """Verify, parse and store one delivery; runs in a thread. The answer follows the commit."""
     connection = connector.config.name
     try:
-        changes = connector.parse_event(headers, body)
+        changes = connector.parse_event(headers, body, url)
     except PermissionError as error:
         log.warning("%s: webhook refused: %s", connection, error)
         return _answer(401, "the signature is missing, wrong or too old")

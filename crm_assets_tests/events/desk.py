@@ -110,7 +110,7 @@ class Desk:
         poison = tuple(Poison(i, "Name", "no such date") for i in found if i in self.poisonous)
         return Page(pa.Table.from_pylist(rows, schema=obj.page_schema()), poison)
 
-    def parse_event(self, headers: Mapping[str, str], body: bytes) -> Sequence[Change]:
+    def parse_event(self, headers: Mapping[str, str], body: bytes, url: str) -> Sequence[Change]:
         stamp = headers.get("x-timestamp", "")
         signed = hmac.new(SECRET.encode(), stamp.encode() + b"." + body, hashlib.sha256).hexdigest()
         if not hmac.compare_digest(signed, headers.get("x-signature", "")):

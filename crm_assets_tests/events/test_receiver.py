@@ -148,7 +148,7 @@ def test_text_that_postgres_cannot_hold_is_malformed(http: httpx.Client, db: Dat
 
 
 def test_without_a_secret_nothing_is_accepted(db: Database, desk: Desk) -> None:
-    def no_secret(_headers: object, _body: bytes) -> list[Any]:
+    def no_secret(_headers: object, _body: bytes, _url: str) -> list[Any]:
         raise ConfigurationError("credentials.webhook_secret is not set")
 
     desk.parse_event = no_secret  # type: ignore[method-assign]

@@ -115,7 +115,7 @@ class SalesforceConnector:
     def same(self, fld: Field, ours: Value, theirs: Value) -> bool:
         return same(fld, ours, theirs)
 
-    def parse_event(self, headers: Mapping[str, str], body: bytes) -> Sequence[Change]:
+    def parse_event(self, headers: Mapping[str, str], body: bytes, url: str) -> Sequence[Change]:
         return webhook.parse(self.config.secret("webhook_secret"), headers, body)
 
     def close(self) -> None:
