@@ -80,15 +80,19 @@ def sandbox(
     grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="For Pub/Sub; nothing listens there yet.")] = 8702,
     seed_dir: SeedDir = None,
     rows: Rows = ROWS,
-    push: Annotated[list[str] | None, typer.Option(metavar="URL", help="Tell this address of changes.")] = None,
+    push: Annotated[
+        list[str] | None, typer.Option(metavar="[VENDOR=]URL", help="Tell this address of a vendor's changes.")
+    ] = None,
+    vendor: Annotated[list[str] | None, typer.Option(help="Only this one; may be repeated.")] = None,
 ) -> int:
-    """Run the local sandbox alone: it speaks Salesforce's wire protocol and keeps its records."""
+    """Run the local sandbox alone: it speaks the CRMs' wire protocols and keeps their records."""
+    from crm_assets.sandbox.room import VENDORS
     from crm_assets.sandbox.server import serve
     from crm_assets.settings import Settings
 
     directory = Settings().home.absolute() / "sandbox"
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return serve(directory, port, seed_dir, rows, push or [])
+    return serve(directory, port, seed_dir, rows, push or [], vendors=vendor or VENDORS)
 
 
 @app.command()

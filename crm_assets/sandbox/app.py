@@ -2,57 +2,75 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-import simplejson
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
+from starlette.types import Receive, Scope, Send
 
+from .control import Control
+from .gateway import Gateway
 from .push import Target
-from .salesforce.control import Control
-from .salesforce.gateway import Gateway
-from .salesforce.org import CONNECTION, Org
+from .room import Room
 
-log = logging.getLogger(__name__)
-_METHODS = ["GET", "POST", "PATCH", "DELETE"]
+_METHODS = ["GET", "POST", "PATCH", "PUT", "DELETE"]
 
 
-def application(org: Org, targets: Sequence[Target], stopping: list[asyncio.Event]) -> Starlette:
-    """``stopping`` receives the event that ends calls which are held back."""
-    gateway, control = Gateway(org), Control(org)
-    stopping.append(gateway.stopping)
+class House:
+    """All rooms behind one address. ``targets`` names who is told of which room's changes from the start."""
 
-    async def controlled(request: Request) -> Response:
-        if request.path_params["connection"] != CONNECTION:
-            return JSONResponse({"error": f"no such connection; known: {CONNECTION}"}, 404)
-        path, body = request.path_params["path"], await request.body()
-        if path.strip("/") == "subscriptions":
-            try:
-                data = simplejson.loads(body) if body.strip() else {}
-            except ValueError as failed:
-                return JSONResponse({"error": str(failed)}, 400)
-            reply = control.subscribe(request.method, data)
+    def __init__(self, rooms: Sequence[Room], targets: Mapping[str, Sequence[Target]]) -> None:
+        self._rooms = {room.name: room for room in rooms}
+        self._gateways = {room.name: Gateway(room) for room in rooms}
+        self._controls = {room.name: Control(room) for room in rooms}
+        self._targets = targets
+        self.app = Starlette(
+            routes=[
+                Route("/_sandbox/{connection}/{path:path}", self._controlled, methods=_METHODS),
+                Mount("/", app=self._vendors),
+            ],
+            lifespan=self._open,
+        )
+
+    def release(self) -> None:
+        """Lets go of calls that are held back and of transactions that wait: the server is about to stop."""
+        for name, room in self._rooms.items():
+            room.stop()
+            self._gateways[name].stopping.set()
+
+    @asynccontextmanager
+    async def _open(self, _: Starlette) -> AsyncIterator[None]:
+        for name, room in self._rooms.items():
+            await room.push.start(self._targets.get(name, ()))
+        yield
+        for room in self._rooms.values():
+            await run_in_threadpool(room.close)
+            await room.push.stop()
+
+    async def _controlled(self, request: Request) -> Response:
+        control = self._controls.get(request.path_params["connection"])
+        if control is None:
+            return JSONResponse({"error": f"no such connection; known: {', '.join(self._rooms)}"}, 404)
+        path, body = request.path_params["path"].strip("/"), await request.body()
+        if path == "subscriptions":
+            # Their tasks live in this thread's event loop.
+            reply = control.answer(request.method, path, request.query_params, body)
         else:
             reply = await run_in_threadpool(control.answer, request.method, path, request.query_params, body)
         return Response(reply.payload(), reply.status, media_type="application/json")
 
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        await org.push.start(targets)
-        yield
-        await run_in_threadpool(org.store.close)
-        await org.push.stop()
-
-    return Starlette(
-        routes=[
-            Route("/_sandbox/{connection}/{path:path}", controlled, methods=_METHODS),
-            Mount("/", app=gateway),
-        ],
-        lifespan=lifespan,
-    )
+    async def _vendors(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"]
+        name = path.split("/", 2)[1] if path.startswith("/") else ""
+        if name not in self._rooms:
+            name = next((room.name for room in self._rooms.values() if room.owns(path)), "")
+        gateway = self._gateways.get(name)
+        if gateway is not None:
+            await gateway(scope, receive, send)
+            return
+        refusal = JSONResponse({"error": f"no vendor has this path; rooms: {', '.join(self._rooms)}"}, 404)
+        await refusal(scope, receive, send)

@@ -7,7 +7,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 
 class Calls:
@@ -91,13 +91,19 @@ class Window:
             self._times.popleft()
 
 
-def set_limits(windows: Mapping[str, Window], body: Any) -> None:
+class Limit(Protocol):
+    """Something that a number bounds; what it bounds is in its name."""
+
+    most: int
+
+
+def set_limits(limits: Mapping[str, Limit], body: Any) -> None:
     """New limits by name; ValueError for a name that there is not."""
     if not isinstance(body, Mapping):
         raise ValueError("limits: an object of name and number is needed")
     for name, value in body.items():
-        if name not in windows:
-            raise ValueError(f"unknown limit {name!r}; known: {', '.join(windows)}")
+        if name not in limits:
+            raise ValueError(f"unknown limit {name!r}; known: {', '.join(limits)}")
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise ValueError(f"{name}: a number of calls is needed")
-        windows[name].most = value
+            raise ValueError(f"{name}: a whole number is needed")
+        limits[name].most = value

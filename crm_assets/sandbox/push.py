@@ -1,17 +1,15 @@
-"""Push: tells subscribers of every committed change, signed, in small batches, without delaying anybody."""
+"""Push: tells subscribers of every committed change, in small batches, without delaying anybody."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
-import json
 import logging
 import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import httpx
 
@@ -19,10 +17,8 @@ from .faults import EVENT_KINDS, Faults
 
 log = logging.getLogger(__name__)
 
-Event = dict[str, str]
 _LINGER = 0.02
 _BATCH = 100
-_GIVE_UP = 60.0
 _HOLD = 1.0
 _MOST_WAITING = 200_000
 
@@ -33,17 +29,38 @@ class Target:
     secret: str
 
 
-def sign(secret: str, timestamp: str, body: bytes) -> str:
-    """The signature of a delivery: over its time and its exact bytes."""
-    return "sha256=" + hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event: what an ordered fault may know it by (the object's name), and its body in the vendor's form."""
+
+    subject: str
+    body: Any
+
+
+class Form(Protocol):
+    """How a vendor words, signs and repeats a delivery."""
+
+    @property
+    def ordered(self) -> bool:
+        """Whether a delivery that fails holds back those behind it."""
+
+    @property
+    def patience_seconds(self) -> float:
+        """After how long a delivery is given up."""
+
+    def request(self, target: Target, events: Sequence[Any], attempt: int) -> tuple[bytes, dict[str, str]]:
+        """The body and the headers of one attempt; attempts count from 0."""
+
+    def again(self, status: int) -> bool:
+        """Whether a delivery that was answered so is tried again."""
 
 
 class Push:
-    """The subscriptions of one connection; lives in the server's event loop."""
+    """The subscriptions of one room; lives in the server's event loop."""
 
-    def __init__(self, connection: str, faults: Faults) -> None:
-        self._connection = connection
+    def __init__(self, faults: Faults, form: Form) -> None:
         self._faults = faults
+        self._form = form
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lanes: dict[str, _Lane] = {}
         self._held: list[Event] = []
@@ -70,12 +87,12 @@ class Push:
         """Adds a receiver, or gives a known one a new secret."""
         assert self._client is not None
         self.unsubscribe(target.url)
-        self._lanes[target.url] = _Lane(self._connection, target, self._client)
+        self._lanes[target.url] = _Lane(self._form, target, self._client)
 
     def unsubscribe(self, url: str) -> bool:
         lane = self._lanes.pop(url, None)
         if lane:
-            lane.task.cancel()
+            lane.close()
         return lane is not None
 
     def publish(self, events: Sequence[Event]) -> None:
@@ -85,7 +102,7 @@ class Push:
 
     def _take(self, events: list[Event]) -> None:
         for event in events:
-            fault = self._faults.strike(EVENT_KINDS, "", event["object"])
+            fault = self._faults.strike(EVENT_KINDS, "", event.subject)
             if fault == "lose_event":
                 continue
             if fault == "reorder_events":
@@ -106,23 +123,28 @@ class Push:
 
     def _send(self, event: Event) -> None:
         for lane in self._lanes.values():
-            lane.add(event)
+            lane.add(event.body)
 
 
 class _Lane:
-    """The deliveries to one receiver, in order."""
+    """The deliveries to one receiver."""
 
-    def __init__(self, connection: str, target: Target, client: httpx.AsyncClient) -> None:
+    def __init__(self, form: Form, target: Target, client: httpx.AsyncClient) -> None:
         self.target = target
-        self._connection = connection
+        self._form = form
         self._client = client
-        self._waiting: deque[Event] = deque(maxlen=_MOST_WAITING)
+        self._waiting: deque[Any] = deque(maxlen=_MOST_WAITING)
         self._wake = asyncio.Event()
-        self.task = asyncio.create_task(self._run(), name=f"push {target.url}")
+        self._aside: set[asyncio.Task[None]] = set()
+        self._task = asyncio.create_task(self._run(), name=f"push {target.url}")
 
-    def add(self, event: Event) -> None:
-        self._waiting.append(event)
+    def add(self, body: Any) -> None:
+        self._waiting.append(body)
         self._wake.set()
+
+    def close(self) -> None:
+        for task in (self._task, *self._aside):
+            task.cancel()
 
     async def _run(self) -> None:
         with suppress(asyncio.CancelledError):
@@ -134,32 +156,41 @@ class _Lane:
                     count = min(_BATCH, len(self._waiting))
                     await self._deliver([self._waiting.popleft() for _ in range(count)])
 
-    async def _deliver(self, events: list[Event]) -> None:
-        body = json.dumps({"connection": self._connection, "events": events}).encode()
-        pause, until = 0.1, time.monotonic() + _GIVE_UP
-        while True:
-            reason = await self._try(body)
-            if reason is None:
-                return
-            if reason == "" or time.monotonic() + pause > until:
-                log.warning("push to %s: %d events dropped", self.target.url, len(events))
-                return
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 10.0)
+    async def _deliver(self, events: list[Any]) -> None:
+        again = await self._try(events, 0)
+        if not again:
+            return
+        repeating = self._repeat(events)
+        if self._form.ordered:
+            await repeating
+            return
+        task = asyncio.create_task(repeating, name=f"push again {self.target.url}")
+        self._aside.add(task)
+        task.add_done_callback(self._aside.discard)
 
-    async def _try(self, body: bytes) -> str | None:
-        """None: taken. A reason: try again. Empty: the receiver does not want it."""
-        # Signed anew for each attempt: receivers refuse old timestamps.
-        timestamp = str(int(time.time()))
-        headers = {
-            "Content-Type": "application/json",
-            "X-Crm-Timestamp": timestamp,
-            "X-Crm-Signature": sign(self.target.secret, timestamp, body),
-        }
+    async def _repeat(self, events: list[Any]) -> None:
+        pause, attempt, until = 0.1, 1, time.monotonic() + self._form.patience_seconds
+        while time.monotonic() + pause <= until:
+            await asyncio.sleep(pause)
+            if not await self._try(events, attempt):
+                return
+            pause, attempt = min(pause * 2, 10.0), attempt + 1
+        self._dropped(events)
+
+    async def _try(self, events: list[Any], attempt: int) -> bool:
+        """Whether the delivery has to be tried again."""
+        body, headers = self._form.request(self.target, events, attempt)
+        headers = {"Content-Type": "application/json"} | headers
         try:
             reply = await self._client.post(self.target.url, content=body, headers=headers)
-        except httpx.HTTPError as failed:
-            return repr(failed)
+        except httpx.HTTPError:
+            return True
         if reply.is_success:
-            return None
-        return f"status {reply.status_code}" if reply.status_code >= 500 or reply.status_code == 429 else ""
+            return False
+        if self._form.again(reply.status_code):
+            return True
+        self._dropped(events)
+        return False
+
+    def _dropped(self, events: list[Any]) -> None:
+        log.warning("push to %s: %d events dropped", self.target.url, len(events))

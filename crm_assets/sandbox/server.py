@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from types import FrameType
+from urllib.parse import urlsplit
 
 import uvicorn
 
-from .app import application
+from .app import House
 from .push import Target
-from .salesforce.org import CONNECTION, Org
+from .room import VENDORS, open_rooms
 
 log = logging.getLogger(__name__)
 HOST = "127.0.0.1"
 DEFAULT_ROWS = 2000
+WORD = "sandbox"
 
 
 class _Server(uvicorn.Server):
     """Says when it is ready, and lets go of held calls when it stops."""
 
-    def __init__(self, config: uvicorn.Config, org: Org, stopping: list[asyncio.Event]) -> None:
+    def __init__(self, config: uvicorn.Config, house: House) -> None:
         super().__init__(config)
-        self._org = org
-        self._stopping = stopping
+        self._house = house
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -38,9 +38,7 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
-        self._org.store.stop()
-        for event in self._stopping:
-            event.set()
+        self._house.release()
 
 
 def serve(
@@ -50,6 +48,7 @@ def serve(
     rows: int = DEFAULT_ROWS,
     push: Sequence[str] = (),
     session_seconds: float = 7200.0,
+    vendors: Collection[str] = VENDORS,
 ) -> int:
     """Serves on this machine only; returns the exit code. Port 0 takes a free one."""
     try:
@@ -61,18 +60,18 @@ def serve(
         if not seed_dir.is_dir():
             print(f"sandbox: --seed-dir {seed_dir} is no folder", file=sys.stderr)
             return 2
-        other = sorted(path.name for path in seed_dir.iterdir() if path.is_dir() and path.name != CONNECTION)
+        other = sorted(path.name for path in seed_dir.iterdir() if path.is_dir() and path.name not in vendors)
         if other:
             log.info("seed folders not used: %s", ", ".join(other))
     try:
-        org = Org(data_dir, seed_dir, rows, session_seconds)
+        targets = push_targets(push, vendors)
+        rooms = open_rooms(vendors, data_dir, seed_dir, rows, session_seconds)
     except ValueError as failed:
         print(f"sandbox: {failed}", file=sys.stderr)
         return 2
-    stopping: list[asyncio.Event] = []
-    targets = [Target(url, "sandbox") for url in push]
+    house = House(rooms, targets)
     config = uvicorn.Config(
-        application(org, targets, stopping),
+        house.app,
         log_level="critical",
         access_log=False,
         ws="none",
@@ -85,8 +84,20 @@ def serve(
         # uvicorn raises the signal again once it has stopped; a stop that was asked for is no failure.
         for one in (signal.SIGTERM, signal.SIGINT):
             signal.signal(one, lambda *_: None)
-    _Server(config, org, stopping).run(sockets=[listener])
+    _Server(config, house).run(sockets=[listener])
     return 0
+
+
+def push_targets(given: Iterable[str], vendors: Collection[str]) -> dict[str, list[Target]]:
+    """Who is told of what: ``vendor=URL``, or a URL whose last segment is the vendor's name; ValueError otherwise."""
+    targets: dict[str, list[Target]] = {}
+    for one in given:
+        head, equals, tail = one.partition("=")
+        name, url = (head, tail) if equals and head.isidentifier() else (urlsplit(one).path.rpartition("/")[2], one)
+        if name not in vendors:
+            raise ValueError(f"--push {one}: give it as VENDOR=URL, the vendor one of {', '.join(vendors)}")
+        targets.setdefault(name, []).append(Target(url, WORD))
+    return targets
 
 
 def _bind(port: int) -> socket.socket:

@@ -90,7 +90,9 @@ def _work(
         db = runtime.open_database(settings)
         stack.callback(db.close)
         if chosen.sandbox is not None:
-            sandbox = plans.sandbox(settings.home, options, chosen.sandbox, _push(specs, chosen))
+            local = {name: spec for name, spec in specs.items() if spec.url.startswith(_local(chosen.sandbox))}
+            vendors = sorted({spec.connector for spec in local.values()})
+            sandbox = plans.sandbox(settings.home, options, chosen.sandbox, vendors, _push(local, chosen))
             supervisor.until_ready([supervisor.start(sandbox)])
         first = FirstSync(settings, db, specs, stop, console, always=options.once)
         first.start()
@@ -162,12 +164,12 @@ def _database(settings: Settings, stack: ExitStack) -> EmbeddedPostgres | None:
     return server
 
 
-def _push(specs: dict[str, ConnectionSpec], chosen: _Ports) -> list[str]:
+def _push(local: dict[str, ConnectionSpec], chosen: _Ports) -> list[str]:
     """Where the sandbox tells of changes: the relay, for each connection that lives there."""
-    if chosen.relay is None or chosen.sandbox is None:
+    if chosen.relay is None:
         return []
-    here = _local(chosen.sandbox)
-    return [f"{_local(chosen.relay)}/webhooks/{name}" for name, spec in specs.items() if spec.url.startswith(here)]
+    relay = _local(chosen.relay)
+    return [f"{spec.connector}={relay}/webhooks/{name}" for name, spec in local.items()]
 
 
 def _tell(settings: Settings, chosen: _Ports, console: Console) -> None:

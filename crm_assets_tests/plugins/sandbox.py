@@ -24,7 +24,10 @@ _READY = "sandbox listening on "
 
 
 class Sandbox:
-    """One running sandbox. All helpers act on ``connection``, as a CRM user or as its owner would."""
+    """One running sandbox. All helpers act on ``connection``, as a CRM user or as its owner would.
+
+    ``vendors`` are the rooms it opens: without it, only that of ``connection``.
+    """
 
     def __init__(
         self,
@@ -36,12 +39,15 @@ class Sandbox:
         push: tuple[str, ...] = (),
         session_seconds: float | None = None,
         connection: str = "salesforce",
+        vendors: tuple[str, ...] = (),
     ) -> None:
         self.data_dir = data_dir
         self.connection = connection
         self.url = ""
         self._port = port
         self._arguments = ["--data-dir", str(data_dir), "--rows", str(rows)]
+        for vendor in vendors or (connection,):
+            self._arguments += ["--vendor", vendor]
         if seed_dir is not None:
             self._arguments += ["--seed-dir", str(seed_dir)]
         if session_seconds is not None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from crm_assets.sandbox.http import Reply
+
 from . import ids
 from .compile import compile_query
 from .errors import ApiError, Fault, error
@@ -14,7 +16,7 @@ from .records import Records
 from .rows import upsert
 from .soql import Among, Literal, Query
 from .store import Tx
-from .wire import Call, Reply, Router
+from .wire import Call, Router
 
 MOST = 200
 _LOCKED = Fault("UNABLE_TO_LOCK_ROW", "unable to obtain exclusive access to this record or 1 records: {}", ())

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from crm_assets.sandbox.http import Reply
+
 from .batches import translate
 from .errors import ApiError, error
 from .fields import Field
@@ -19,7 +21,7 @@ from .objects import SObject
 from .records import Records
 from .rows import upsert
 from .store import Tx
-from .wire import Call, Reply, Router
+from .wire import Call, Router
 
 _OPERATIONS = ("insert", "update", "upsert", "delete", "hardDelete")
 _TOGETHER = 200

@@ -9,6 +9,8 @@ import time
 from array import array
 from typing import Any
 
+from crm_assets.sandbox.http import Reply, Slice
+
 from .compile import Column, Select, compile_query
 from .errors import ApiError, error
 from .fields import NUMBERS
@@ -16,7 +18,7 @@ from .jobs import DELIMITERS, LINE_ENDS, Job, Jobs, choice, job_error, number
 from .queries import Queries
 from .records import Records
 from .soql import AllFields, Query, parse
-from .wire import Call, Reply, Router, Slice
+from .wire import Call, Router
 
 _DEFAULT_PAGE = 50_000
 _CHUNK = 4096

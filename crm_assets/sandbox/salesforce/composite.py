@@ -10,10 +10,12 @@ from urllib.parse import parse_qsl, urlsplit
 
 import simplejson
 
+from crm_assets.sandbox.http import Reply
+
 from .errors import error
 from .records import Records
 from .store import Tx
-from .wire import Call, Reply, Router
+from .wire import Call, Router
 
 MOST = 25
 _REFERENCE = re.compile(r"@\{([^}]+)\}")

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any
 
+from crm_assets.sandbox.http import Reply
+
 from .errors import error
 from .objects import SObject
 from .records import Records
 from .schema import Schema
-from .wire import Call, Reply, Router
+from .wire import Call, Router
 
 FIRST, LAST = 50, 67
 _SEASONS = {0: "Winter", 1: "Spring", 2: "Summer"}

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from crm_assets.sandbox.http import Reply, VendorError
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -27,13 +29,16 @@ class Fault:
         return {"statusCode": self.code, "message": self.message, "fields": list(self.fields or ())}
 
 
-class ApiError(Exception):
+class ApiError(VendorError):
     """A refusal: a status and its reasons."""
 
     def __init__(self, status: int, *faults: Fault) -> None:
         super().__init__("; ".join(f"{one.code}: {one.message}" for one in faults))
         self.status = status
         self.faults = faults
+
+    def reply(self) -> Reply:
+        return Reply(self.status, [one.top() for one in self.faults])
 
 
 def error(status: int, code: str, message: str, fields: Sequence[str] | None = None) -> ApiError:

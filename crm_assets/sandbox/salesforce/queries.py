@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from crm_assets.sandbox.http import Reply
+
 from . import clock
 from .compile import ADDRESS_PARTS, Column, Select, compile_query
 from .errors import error
@@ -19,7 +21,7 @@ from .fields import Field
 from .schema import Schema
 from .soql import parse
 from .store import Store
-from .wire import Call, Reply, Router
+from .wire import Call, Router
 
 _KEEP = timedelta(days=2)
 _MOST = 200

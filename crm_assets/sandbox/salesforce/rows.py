@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from crm_assets.sandbox.http import Reply
+
 from . import clock
 from .compile import compile_query
 from .errors import error, not_found
@@ -15,7 +17,7 @@ from .records import Records
 from .schema import quote
 from .soql import Compare, Literal, Query
 from .store import Tx, ago
-from .wire import Call, Reply, Router
+from .wire import Call, Router
 
 
 class Rows:

@@ -15,8 +15,9 @@ from typing import Any
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
+from crm_assets.sandbox.http import Reply
+
 from .ids import ORG_ID, suffix
-from .wire import Reply
 
 WORD = "sandbox"
 ORG = ORG_ID + suffix(ORG_ID)

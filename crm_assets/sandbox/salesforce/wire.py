@@ -1,15 +1,15 @@
-"""Calls and replies, and which function answers which path."""
+"""Calls of the data resources, and who answers them."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import simplejson
+
+from crm_assets.sandbox.http import Reply
+from crm_assets.sandbox.routes import Routes
 
 from .errors import ApiError, error, not_found
 
@@ -48,68 +48,20 @@ class Call:
         return body
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """A part of a file, with something in front of it: a page of a large result."""
-
-    path: Path
-    start: int
-    end: int
-    head: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    status: int = 200
-    body: Any = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-    def payload(self) -> bytes:
-        """The body as bytes: JSON, unless it is bytes already."""
-        if self.body is None:
-            return b""
-        if isinstance(self.body, bytes):
-            return self.body
-        return simplejson.dumps(self.body, ensure_ascii=False, separators=(",", ":")).encode()
-
-
 def refused(failed: ApiError) -> Reply:
-    return Reply(failed.status, [one.top() for one in failed.faults])
+    return failed.reply()
 
 
-Handler = Callable[..., Reply]
-
-
-class Router:
-    """Handlers by method and path; ``{name}`` in a pattern is one segment, handed over as an argument."""
-
-    def __init__(self) -> None:
-        self._routes: list[tuple[str, re.Pattern[str], Handler, str]] = []
-
-    def add(self, method: str, pattern: str, api: str, handler: Handler) -> None:
-        """``api`` is the name under which calls of this path are counted."""
-        compiled = re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", pattern.strip("/")))
-        self._routes.append((method, compiled, handler, api))
-
-    def api(self, method: str, path: str) -> str:
-        """The counter of a call."""
-        clean = path.strip("/")
-        for wanted, pattern, _, api in self._routes:
-            if wanted == method and pattern.fullmatch(clean):
-                return api
-        return "other"
+class Router(Routes):
+    """The resources below ``/services/data/v…/``."""
 
     def answer(self, call: Call) -> Reply:
         """The reply to a call; refusals become their bodies."""
         try:
-            clean = call.path.strip("/")
-            known = False
-            for method, pattern, handler, _ in self._routes:
-                if match := pattern.fullmatch(clean):
-                    known = True
-                    if method == call.method:
-                        return handler(call, **{key: unquote(text) for key, text in match.groupdict().items()})
-            if known:
+            found = self.find(call.method, call.path)
+            if found is not None:
+                return found.handler(call, **found.arguments)
+            if self.knows(call.path):
                 allowed = "HTTP Method '" + call.method + "' not allowed."
                 raise error(405, "METHOD_NOT_ALLOWED", allowed)
             raise not_found()

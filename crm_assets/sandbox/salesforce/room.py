@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 
-from crm_assets.sandbox.calls import Calls, Window
-from crm_assets.sandbox.faults import BATCH_KINDS, WRITE_KINDS, Faults
-from crm_assets.sandbox.push import Push
+from crm_assets.sandbox.calls import Window
+from crm_assets.sandbox.faults import BATCH_KINDS, WRITE_KINDS
+from crm_assets.sandbox.http import Reply, Request
+from crm_assets.sandbox.push import Event
+from crm_assets.sandbox.room import LATE_SECONDS, Opening, Room
+from crm_assets.sandbox.signed import SignedForm
 
 from . import describe, seed
 from .batches import Batches
 from .bulk_ingest import BulkIngest
 from .bulk_query import BulkQuery
 from .composite import Composite
+from .control import OrgDesk
 from .describe import Describe
 from .errors import error, not_found
 from .jobs import Jobs
@@ -24,74 +26,64 @@ from .records import Records
 from .rows import Rows
 from .sessions import OAuth, Sessions, bearer
 from .store import Change, Store
-from .wire import Call, Reply, Router, refused
+from .wire import Call, Router, refused
 
 log = logging.getLogger(__name__)
 
 CONNECTION = "salesforce"
-LATE_SECONDS = 5.0
 _DATA = "/services/data"
 _DAY = 86_400.0
+_OWN = (_DATA, "/services/oauth2/", "/services/Soap/")
 _WRITES = frozenset({"sobject_write", "collections"})
+_FAILURES = {
+    "429": (429, "REQUEST_LIMIT_EXCEEDED", "ConcurrentRequests (Concurrent API Requests) Limit exceeded."),
+    "500": (500, "UNKNOWN_EXCEPTION", "An unexpected error occurred."),
+    "503": (503, "SERVER_UNAVAILABLE", "The server is temporarily unable to handle the request."),
+    "expired_token": (401, "INVALID_SESSION_ID", "Session expired or invalid"),
+}
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """An HTTP request, its path without the connection's prefix."""
-
-    method: str
-    path: str
-    query: Mapping[str, str]
-    headers: Mapping[str, str]
-    body: bytes
-    url: str
-    paths: tuple[str, ...]
-
-    @property
-    def version(self) -> str | None:
-        """The API version in the path, of data resources only."""
-        head, _, _ = self.path.removeprefix(_DATA + "/").partition("/")
-        return head[1:] if self.path.startswith(_DATA + "/v") else None
-
-    @property
-    def rest(self) -> str:
-        return self.path.removeprefix(_DATA + "/").partition("/")[2]
-
-    @property
-    def open(self) -> bool:
-        """Whether the call needs no session."""
-        return not self.path.startswith(_DATA + "/v")
+def open_room(opening: Opening) -> Room:
+    return Org(opening)
 
 
-class Org:
+def _version(path: str) -> str | None:
+    """The API version in a path, of data resources only."""
+    head, _, _ = path.removeprefix(_DATA + "/").partition("/")
+    return head[1:] if path.startswith(_DATA + "/v") else None
+
+
+def _rest(path: str) -> str:
+    return path.removeprefix(_DATA + "/").partition("/")[2]
+
+
+class Org(Room):
     """Everything that belongs to the connection."""
 
-    def __init__(self, folder: Path, seed_dir: Path | None, rows: int, session_seconds: float = 7200.0) -> None:
-        self.store = Store(folder / f"{CONNECTION}.sqlite")
+    def __init__(self, opening: Opening) -> None:
+        self._daily = Window(24_000, _DAY)
+        super().__init__(CONNECTION, SignedForm(CONNECTION), {"daily_calls": self._daily})
+        self.store = Store(opening.folder / f"{CONNECTION}.sqlite")
         if self.store.empty:
             with self.store.setup() as db:
-                own = seed_dir / CONNECTION if seed_dir else None
-                if own and own.is_dir():
-                    count = seed.load(db, self.store.schema, seed.read(own))
+                if opening.seed:
+                    count = seed.load(db, self.store.schema, seed.read(opening.seed))
                 else:
                     # Only here: importing Faker costs more than all the rest of a start.
                     from . import generate
 
-                    count = generate.load(db, self.store.schema, rows)
+                    count = generate.load(db, self.store.schema, opening.rows)
             log.info("%s: %d records loaded", CONNECTION, count)
-        self.calls = Calls()
-        self.faults = Faults()
-        self.push = Push(CONNECTION, self.faults)
-        self.limits = {"daily_calls": Window(24_000, _DAY)}
-        self.sessions = Sessions(session_seconds)
+        self.sessions = Sessions(opening.session_seconds)
         self.records = Records(self.store)
+        self._desk = OrgDesk(self.store, self.records)
         self._oauth = OAuth(self.sessions)
         self._router = Router()
         self._build()
         self.store.on_commit(self._committed)
 
     def _build(self) -> None:
-        daily = self.limits["daily_calls"]
+        daily = self._daily
         queries, jobs = Queries(self.store), Jobs(self.store)
         for part in (
             Describe(self.records, lambda: (daily.used, daily.most)),
@@ -105,7 +97,26 @@ class Org:
             part.routes(self._router)
 
     def _committed(self, changes: list[Change]) -> None:
-        self.push.publish([change.event() for change in changes])
+        self.push.publish([Event(change.object, change.event()) for change in changes])
+
+    @property
+    def desk(self) -> OrgDesk:
+        return self._desk
+
+    def owns(self, path: str) -> bool:
+        return path.startswith(_OWN)
+
+    def needs_session(self, request: Request) -> bool:
+        return _version(request.path) is not None
+
+    def failure(self, kind: str, request: Request) -> Reply:
+        return refused(error(*_FAILURES[kind]))
+
+    def stop(self) -> None:
+        self.store.stop()
+
+    def close(self) -> None:
+        self.store.close()
 
     def api(self, request: Request) -> str:
         """Under which name a call is counted."""
@@ -115,11 +126,12 @@ class Org:
             return "soap_login"
         if request.path.rstrip("/") == _DATA:
             return "versions"
-        return self._router.api(request.method, request.rest) if request.version else "other"
+        return self._router.api(request.method, _rest(request.path)) if _version(request.path) else "other"
 
-    def limit_header(self) -> dict[str, str]:
-        daily = self.limits["daily_calls"]
-        return {"Sforce-Limit-Info": f"api-usage={daily.used}/{daily.most}"}
+    def headers(self, request: Request, reply: Reply) -> Mapping[str, str]:
+        if not self.needs_session(request):
+            return {}
+        return {"Sforce-Limit-Info": f"api-usage={self._daily.used}/{self._daily.most}"}
 
     def answer(self, request: Request) -> Reply:
         """The reply to one request."""
@@ -127,12 +139,12 @@ class Org:
             return self._log_in(request)
         if request.path.rstrip("/") == _DATA and request.method == "GET":
             return Reply(body=describe.versions())
-        version = request.version
+        version = _version(request.path)
         if version is None or not describe.supported(version):
             return refused(not_found())
         if not self.sessions.valid(bearer(request.headers)):
-            return expired()
-        if not self.limits["daily_calls"].take():
+            return self.failure("expired_token", request)
+        if not self._daily.take():
             self.calls.violated()
             return refused(error(403, "REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded."))
         late: str | None = None
@@ -146,7 +158,7 @@ class Org:
                 half = self.faults.strike(BATCH_KINDS, request.method, *request.paths)
         call = Call(
             request.method,
-            request.rest,
+            _rest(request.path),
             version,
             request.query,
             request.headers,
@@ -169,8 +181,3 @@ class Org:
         if request.path.startswith("/services/Soap/"):
             return self._oauth.soap(request.body, request.url, self.records.user)
         return refused(not_found())
-
-
-def expired() -> Reply:
-    """What a call with a dead session gets."""
-    return refused(error(401, "INVALID_SESSION_ID", "Session expired or invalid"))

@@ -1,4 +1,4 @@
-"""The org over HTTP: reads requests, lets ordered faults happen, sends replies."""
+"""A room over HTTP: reads requests, lets ordered faults happen, sends replies."""
 
 from __future__ import annotations
 
@@ -14,35 +14,29 @@ from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.types import Receive, Scope, Send
 
-from crm_assets.sandbox.faults import CALL_KINDS
-
-from .errors import error
-from .org import CONNECTION, Org, Request, expired
-from .wire import Reply, Slice, refused
+from .faults import CALL_KINDS
+from .http import Reply, Request, Slice
+from .room import Room
 
 log = logging.getLogger(__name__)
 
 _HOLD_SECONDS = 120.0
 _SLOW_SECONDS = 2.0
 _CHUNK = 256 * 1024
-_FAILURES = {
-    "429": (429, "REQUEST_LIMIT_EXCEEDED", "ConcurrentRequests (Concurrent API Requests) Limit exceeded."),
-    "500": (500, "UNKNOWN_EXCEPTION", "An unexpected error occurred."),
-    "503": (503, "SERVER_UNAVAILABLE", "The server is temporarily unable to handle the request."),
-}
+_FAILURES = frozenset({"429", "500", "503", "expired_token"})
 
 
 class Gateway:
-    """The ASGI application of one org; the same at ``/`` and under the connection's name."""
+    """The ASGI application of one room; the same at ``/`` and under the connection's name."""
 
-    def __init__(self, org: Org) -> None:
-        self._org = org
+    def __init__(self, room: Room) -> None:
+        self._room = room
         self.stopping = asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         http = HttpRequest(scope, receive)
         try:
-            request = _request(http, await http.body())
+            request = _request(http, await http.body(), self._room.name)
         except ClientDisconnect:
             return
         except zlib.error:
@@ -50,28 +44,30 @@ class Gateway:
             await send({"type": "http.response.start", "status": 400, "headers": []})
             await send({"type": "http.response.body", "body": body})
             return
-        self._org.calls.arrived(self._org.api(request))
-        with self._org.calls.running():
-            status = await self._serve(request, receive, send)
-        self._org.calls.answered(status)
+        self._room.calls.arrived(self._room.api(request))
+        with self._room.calls.running(), self._room.slot(request) as refusal:
+            if refusal is not None:
+                await self._send(request, refusal, send, truncate=False)
+                status: int | None = refusal.status
+            else:
+                status = await self._serve(request, receive, send)
+        self._room.calls.answered(status)
 
     async def _serve(self, request: Request, receive: Receive, send: Send) -> int | None:
-        kinds = CALL_KINDS - {"expired_token"} if request.open else CALL_KINDS
-        fault = self._org.faults.strike(kinds, request.method, *request.paths)
+        kinds = CALL_KINDS if self._room.needs_session(request) else CALL_KINDS - {"expired_token"}
+        fault = self._room.faults.strike(kinds, request.method, *request.paths)
         if fault == "timeout_before":
             return await self._hold(receive, send)
         if fault == "slow":
             await asyncio.sleep(_SLOW_SECONDS)
         if fault in _FAILURES:
-            reply = refused(error(*_FAILURES[fault]))
-        elif fault == "expired_token":
-            reply = expired()
+            reply = self._room.failure(fault, request)
         else:
             try:
-                reply = await run_in_threadpool(self._org.answer, request)
+                reply = await run_in_threadpool(self._room.answer, request)
             except Exception:  # the server's own mistake: answered as one, and shown to whoever runs it
                 log.exception("%s %s", request.method, request.path)
-                reply = refused(error(*_FAILURES["500"]))
+                reply = self._room.failure("500", request)
         if fault == "timeout_after":
             return await self._hold(receive, send)
         await self._send(request, reply, send, truncate=fault == "truncate")
@@ -94,8 +90,7 @@ class Gateway:
         return 504
 
     async def _send(self, request: Request, reply: Reply, send: Send, truncate: bool) -> None:
-        headers = {} if request.open else self._org.limit_header()
-        headers |= dict(reply.headers)
+        headers = {**self._room.headers(request, reply), **reply.headers}
         page = reply.body if isinstance(reply.body, Slice) else None
         zipped = page is not None and "gzip" in request.headers.get("accept-encoding", "")
         if page is None or truncate:
@@ -124,22 +119,24 @@ class Gateway:
         await send({"type": "http.response.body", "body": b""})
 
 
-def _request(http: HttpRequest, body: bytes) -> Request:
+def _request(http: HttpRequest, body: bytes, name: str) -> Request:
     path = http.url.path
-    prefix = f"/{CONNECTION}" if path == f"/{CONNECTION}" or path.startswith(f"/{CONNECTION}/") else ""
+    prefix = f"/{name}" if path == f"/{name}" or path.startswith(f"/{name}/") else ""
     own = path.removeprefix(prefix) or "/"
     text = http.url.query
     if http.headers.get("content-encoding") == "gzip":
         body = zlib.decompress(body, wbits=31)
     host = http.headers.get("host", "127.0.0.1")
+    pairs = parse_qsl(text, keep_blank_values=True)
     return Request(
         http.method,
         own,
-        dict(parse_qsl(text, keep_blank_values=True)),
+        dict(pairs),
         dict(http.headers),
         body,
         f"http://{host}{prefix}",
         (path, own, f"{path}?{text}"),
+        tuple(pairs),
     )
 
 
