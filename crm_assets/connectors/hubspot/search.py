@@ -1,0 +1,131 @@
+"""Search: finds ids through an index that lags behind the records; values are always read from the records themselves.
+
+Source: CRM search API. A search shows at most 10,000 results, and its pages are offsets into a set that changes
+meanwhile. So no search here is paged: each one goes on behind the last value of the one before, and where a batch
+of records shares one millisecond, behind the last id.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from crm_assets.connectors.hubspot.client import OBJECTS, Client
+from crm_assets.connectors.hubspot.describe import ID
+from crm_assets.connectors.hubspot.kinds import kind_of
+from crm_assets.connectors.hubspot.wire import millis
+from crm_assets.core.errors import ConfigurationError
+from crm_assets.core.model import Object, Window
+
+LARGEST = 200
+MOST_FILTERS = 6
+"""Of one group."""
+_OURS = 3
+"""Filters that a window and a place within it take."""
+
+Filter = Mapping[str, Any]
+
+
+def compare(name: str, operator: str, value: str) -> Filter:
+    return {"propertyName": name, "operator": operator, "value": value}
+
+
+def restriction(client: Client, obj: Object) -> list[Filter]:
+    """``where`` of defs.yaml: the filters of one group, as JSON."""
+    if obj.where is None:
+        return []
+    example = '[{"propertyName": "lifecyclestage", "operator": "EQ", "value": "customer"}]'
+    try:
+        found = json.loads(obj.where)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{client.config.name}.{obj.table}: where is no JSON ({error}); write filters such as {example}"
+        ) from error
+    if not isinstance(found, list) or not all(isinstance(one, dict) and "propertyName" in one for one in found):
+        raise ConfigurationError(f"{client.config.name}.{obj.table}: where is a list of filters such as {example}")
+    if len(found) > MOST_FILTERS - _OURS:
+        raise ConfigurationError(
+            f"{client.config.name}.{obj.table}: where has {len(found)} filters; HubSpot's search leaves room for "
+            f"{MOST_FILTERS - _OURS}"
+        )
+    return found
+
+
+def within(name: str, window: Window | None) -> list[Filter]:
+    """[low, high) on the cursor of a kind."""
+    if window is None:
+        return []
+    cursor = kind_of(name).modified
+    low = [] if window.low is None else [compare(cursor, "GTE", str(millis(window.low)))]
+    return [*low, compare(cursor, "LT", str(millis(window.high)))]
+
+
+def total(client: Client, name: str, filters: Sequence[Filter]) -> int:
+    """How many records match, as the index has it."""
+    return int(_search(client, name, filters, ID, 1)["total"])
+
+
+def found(client: Client, name: str, filters: Sequence[Filter], limit: int = LARGEST) -> list[str]:
+    """Ids of the first records that match."""
+    return [str(record["id"]) for record in _search(client, name, filters, ID, limit)["results"]]
+
+
+def by_id(client: Client, name: str, filters: Sequence[Filter]) -> Iterator[list[str]]:
+    """All ids that match, in the order of ids."""
+    last: str | None = None
+    while True:
+        behind = [] if last is None else [compare(ID, "GT", last)]
+        ids = found(client, name, [*filters, *behind])
+        if ids:
+            yield ids
+            last = ids[-1]
+        if len(ids) < LARGEST:
+            return
+
+
+def changed(client: Client, name: str, filters: Sequence[Filter], window: Window) -> Iterator[list[str]]:
+    """Ids of all records whose cursor lies in the window, each once, in the order of the cursor."""
+    cursor = kind_of(name).modified
+    below = compare(cursor, "LT", str(millis(window.high)))
+    at = None if window.low is None else millis(window.low)
+    seen: set[str] = set()
+    """Ids at the moment that the next search begins with."""
+    while True:
+        start = [] if at is None else [compare(cursor, "GTE", str(at))]
+        rows = [
+            (str(record["id"]), _moment(record, cursor))
+            for record in _search(client, name, [*filters, *start, below], cursor, LARGEST)["results"]
+        ]
+        fresh = [record_id for record_id, _ in rows if record_id not in seen]
+        if fresh:
+            yield fresh
+        if len(rows) < LARGEST:
+            return
+        last = rows[-1][1]
+        if rows[0][1] < last:
+            at, seen = last, {record_id for record_id, moment in rows if moment == last}
+            continue
+        # A whole answer at one moment: how many more there are, only their ids can tell.
+        seen.update(fresh)
+        tied = [compare(cursor, "GTE", str(last)), compare(cursor, "LTE", str(last))]
+        for ids in by_id(client, name, [*filters, *tied]):
+            if rest := [record_id for record_id in ids if record_id not in seen]:
+                yield rest
+        at, seen = last + 1, set()
+
+
+def _search(client: Client, name: str, filters: Sequence[Filter], order: str, limit: int) -> Any:
+    body: dict[str, Any] = {
+        "sorts": [{"propertyName": order, "direction": "ASCENDING"}],
+        "properties": [order],
+        "limit": limit,
+    }
+    if filters:
+        body["filterGroups"] = [{"filters": list(filters)}]
+    return client.read("POST", f"{OBJECTS}/{name}/search", "search", f"search of {name}", json=body)
+
+
+def _moment(record: Mapping[str, Any], cursor: str) -> int:
+    return millis(datetime.fromisoformat(record["properties"][cursor]))
