@@ -54,25 +54,25 @@ def land(db: Database, home: Path, load: Load, obj: Object, pages: Iterator[Page
 
     The rows become visible to ``apply`` only when ``loads.land`` has marked the load.
     """
-    tables = _joined(obj, pages)
+    tables = joined(obj, pages)
     first = next(tables, None)
     if first is None:
         return 0
-    _verify(db, load, obj)
+    verify(db, stage_schema(load.connection), obj)
     with _alone_the_first_time(db, load.connection):
         return _run(db, home, load, obj, _chain(first, tables), source)
 
 
-def _verify(db: Database, load: Load, obj: Object) -> None:
-    """The stage has exactly the types that the pages are cast to; binary COPY would not notice a difference."""
+def verify(db: Database, schema: str, obj: Object) -> None:
+    """The table has exactly the types that the pages are cast to; binary COPY would not notice a difference."""
     expected = {fld.column: column_type(fld.type) for fld in obj.fields} | {"_version": column_type(obj.version_type)}
     with db.transaction() as conn:
-        present = columns_of(conn, stage_schema(load.connection), load.table)
+        present = columns_of(conn, schema, obj.table)
     for column, kind in expected.items():
         found = present.get(column)
         if found is None or found != kind:
             raise FatalError(
-                f"{stage_schema(load.connection)}.{load.table}.{column} is {found or 'missing'} where the describe "
+                f"{schema}.{obj.table}.{column} is {found or 'missing'} where the describe "
                 f"says {kind}; run `crm-assets describe`"
             )
 
@@ -153,7 +153,7 @@ def _columns(obj: Object) -> dict[str, Any]:
     return {name: {"name": name, **hint} for name, hint in hints.items()}
 
 
-def _joined(obj: Object, pages: Iterator[Page]) -> Iterator[pa.Table]:
+def joined(obj: Object, pages: Iterator[Page]) -> Iterator[pa.Table]:
     """Pages cast to the described schema and joined, so that small pages do not mean small copies."""
     schema = obj.page_schema()
     waiting: list[pa.Table] = []

@@ -17,12 +17,15 @@ from crm_assets.connectors.base import Connector
 from crm_assets.core.errors import Busy, CrmAssetsError, QuotaExhausted, RetriableError
 from crm_assets.core.model import Object, Page, Source, Window
 from crm_assets.core.windows import low_end, next_window
+from crm_assets.mirror.ahead import ahead
 from crm_assets.mirror.describing import Described, describe
-from crm_assets.mirror.land import land
+from crm_assets.mirror.land import joined, land, verify
 from crm_assets.mirror.report import SyncReport
 from crm_assets.store import loads, setaside, stage
 from crm_assets.store.apply import Applied, apply
 from crm_assets.store.database import Database, statement
+from crm_assets.store.ddl import stage_schema
+from crm_assets.store.first import FirstLoad
 from crm_assets.store.loads import Load
 
 __all__ = ["Described", "Mode", "SyncReport", "describe", "sync"]
@@ -62,20 +65,25 @@ def sync(
         owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         load = loads.open_load(db, connection, obj.table, mode, read, owner)
         with loads.keeping(db, load):
-            rows, aside = 0, 0
+            rows, aside, straight = 0, 0, 0
+            empty = mode == "full" and not _holds_records(db, connection, obj)
             if not quiet:
-                rows, aside = _read(db, home, connector, obj, load, None if mode == "full" else read, progress)
+                span = None if mode == "full" else read
+                if mode == "full" and cursor is None:
+                    rows, aside, straight = _read_first(db, connector, obj, load, progress)
+                else:
+                    rows, aside = _read(db, home, connector, obj, load, span, progress)
             gone = _deletions(db, connector, obj, mode, read) if mode != "full" else 0
             loads.land(db, load, rows)
             applied = apply(db, connection, obj)
-            if mode == "full":
+            if mode == "full" and not empty:
                 unseen = _unseen(db, connector, obj, load)
                 applied = applied if unseen is None else _add(applied, unseen)
         report = replace(
             report,
             rows_read=rows + gone,
             set_aside=aside,
-            inserted=applied.inserted,
+            inserted=applied.inserted + straight,
             updated=applied.updated,
             unchanged=applied.unchanged,
             deleted=applied.deleted,
@@ -131,22 +139,9 @@ def _read(
     progress: Progress | None,
 ) -> tuple[int, int]:
     """Land all pages; returns rows landed and records set aside."""
-    aside = 0
-
-    def pages() -> Iterator[Page]:
-        nonlocal aside
-        seen = 0
-        for page in connector.read(obj, window):
-            if page.poison:
-                with db.transaction() as conn:
-                    aside += setaside.record(conn, load.connection, load.table, page.poison)
-            seen += page.table.num_rows
-            if progress is not None:
-                progress(seen)
-            yield page
-
+    pages = _Pages(db, load, connector.read(obj, window), progress)
     try:
-        rows = land(db, home, load, obj, pages(), Source.LIST)
+        rows = land(db, home, load, obj, iter(pages), Source.LIST)
     except CrmAssetsError:
         raise
     except Exception as error:
@@ -156,7 +151,51 @@ def _read(
             loads.abandon(db, load)
             raise
         raise cause from error
-    return rows, aside
+    return rows, pages.aside
+
+
+def _read_first(
+    db: Database, connector: Connector, obj: Object, load: Load, progress: Progress | None
+) -> tuple[int, int, int]:
+    """Read everything into a mirror that was never complete. Returns the rows read, the records set aside, and how
+    many rows are in the mirror already; the others are in the stage."""
+    for schema in (load.connection, stage_schema(load.connection)):
+        verify(db, schema, obj)
+    rows, straight = 0, 0
+    with ahead(connector.read(obj, None)) as read, FirstLoad(db, load, obj, Source.LIST) as into:
+        pages = _Pages(db, load, read, progress)
+        for table in joined(obj, iter(pages)):
+            rows += table.num_rows
+            straight += into.put(table)
+    return rows, pages.aside, straight
+
+
+class _Pages:
+    """Pages on their way: what cannot be stored is set aside, and how far the read has come is told."""
+
+    def __init__(self, db: Database, load: Load, pages: Iterator[Page], progress: Progress | None) -> None:
+        self._db, self._load, self._pages, self._progress = db, load, pages, progress
+        self.aside = 0
+
+    def __iter__(self) -> Iterator[Page]:
+        seen = 0
+        for page in self._pages:
+            if page.poison:
+                with self._db.transaction() as conn:
+                    self.aside += setaside.record(conn, self._load.connection, self._load.table, page.poison)
+            seen += page.table.num_rows
+            if self._progress is not None:
+                self._progress(seen)
+            yield page
+
+
+def _holds_records(db: Database, connection: str, obj: Object) -> bool:
+    """Whether the mirror has any record of the CRM: only then can a full read miss one."""
+    with db.transaction() as conn:
+        row = conn.execute(
+            statement("SELECT EXISTS (SELECT FROM {m} WHERE id IS NOT NULL)", m=sql.Identifier(connection, obj.table))
+        ).fetchone()
+    return bool(row and row[0])
 
 
 def _ours(error: BaseException) -> CrmAssetsError | None:
