@@ -36,7 +36,11 @@ def test_checks(definitions: dg.Definitions) -> None:
         f"{key.asset_key.to_user_string()}:{key.name}" for key in definitions.resolve_asset_graph().asset_check_keys
     }
     assert keys == {
-        *(f"salesforce/{table}:{check}" for table in TABLES for check in ("complete", "schema", "fresh", "quota")),
+        *(
+            f"salesforce/{table}:{check}"
+            for table in TABLES
+            for check in ("complete", "schema", "fresh", "guard", "quota")
+        ),
         *(f"salesforce/{table}:unsettled_writes" for table in WRITABLE),
     }
 
@@ -51,6 +55,7 @@ def test_jobs(definitions: dg.Definitions) -> None:
         "salesforce_events",
         "salesforce_reconcile",
         "salesforce_checks",
+        "salesforce_approve",
     }
 
 

@@ -77,11 +77,12 @@ def mirror_checks(spec: ConnectionSpec, name: str) -> Iterator[dg.AssetChecksDef
 
 
 def connection_checks(spec: ConnectionSpec) -> dg.AssetChecksDefinition:
-    """``fresh``, ``unsettled_writes`` and ``quota`` of all mirrors in one step. They ask the database only."""
+    """``fresh``, ``guard``, ``unsettled_writes`` and ``quota`` of all mirrors in one step, from the database only."""
     specs: dict[dg.AssetCheckKey, tuple[str, Callable[[Any, ConnectionSpec, str], dg.AssetCheckResult]]] = {}
     for table, choice in spec.tables().items():
         key = mirror_key(spec.connection, table)
         specs[dg.AssetCheckKey(key, "fresh")] = table, _fresh
+        specs[dg.AssetCheckKey(key, "guard")] = table, _guard
         specs[dg.AssetCheckKey(key, "quota")] = table, _quota
         if choice.write:
             specs[dg.AssetCheckKey(key, "unsettled_writes")] = table, _unsettled_writes
@@ -104,6 +105,7 @@ def connection_checks(spec: ConnectionSpec) -> dg.AssetChecksDefinition:
 
 _ABOUT = {
     "fresh": "The object was read lately, and nothing waits for long in either direction.",
+    "guard": "No deletions wait because they are unusually many.",
     "unsettled_writes": "No write of the product was rejected, is in conflict, or has an unknown outcome.",
     "quota": "The CRM still answers our calls: its limits are not used up.",
 }
@@ -131,6 +133,25 @@ def _fresh(conn: "Conn", spec: ConnectionSpec, table: str) -> dg.AssetCheckResul
         description=f"last read {age:.0f} s ago"
         + (f", the oldest change has been waiting for {waiting:.0f} s" if waiting is not None else ""),
         metadata={"cursor": cursor or "", "read_seconds_ago": age, "oldest_unsynced_seconds": waiting or 0.0},
+    )
+
+
+def _guard(conn: "Conn", spec: ConnectionSpec, table: str) -> dg.AssetCheckResult:
+    held = conn.execute(
+        """SELECT guard_id, direction, rows, records FROM crm_assets.guard
+            WHERE connection = %s AND object = %s AND state = 'open' ORDER BY guard_id""",
+        (spec.connection, table),
+    ).fetchall()
+    return dg.AssetCheckResult(
+        passed=not held,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description="; ".join(
+            f"{rows} of {records} records were deleted in {'the CRM' if direction == 'in' else 'the product'}: "
+            f"run {spec.connection}_approve with guard_id {guard_id}"
+            for guard_id, direction, rows, records in held
+        )
+        or None,
+        metadata={f"deletions_held_{direction}": rows for _, direction, rows, _ in held},
     )
 
 

@@ -6,6 +6,7 @@ import dagster as dg
 
 from crm_assets.connections import ConnectionSpec
 from crm_assets.orchestration.backfill import backfill_job
+from crm_assets.orchestration.deciding import approve_job
 from crm_assets.orchestration.naming import mirror_key, writeback_key
 from crm_assets.orchestration.opening import opened
 
@@ -43,17 +44,18 @@ def jobs_of(spec: ConnectionSpec) -> dict[str, Job]:
         "checks": dg.define_asset_job(
             f"{name}_checks",
             dg.AssetSelection.checks(
-                *(dg.AssetCheckKey(mirror_key(name, t), c) for t in spec.tables() for c in ("fresh", "quota")),
+                *(dg.AssetCheckKey(mirror_key(name, t), c) for t in spec.tables() for c in ("fresh", "guard", "quota")),
                 *(
                     dg.AssetCheckKey(mirror_key(name, t), "unsettled_writes")
                     for t, c in spec.tables().items()
                     if c.write
                 ),
             ),
-            description="Freshness, unsettled writes and quota, from the database alone.",
+            description="Freshness, held deletions, unsettled writes and quota, from the database alone.",
         ),
         "backfill": backfill_job(spec),
         "events": events_job(spec),
+        "approve": approve_job(spec),
     }
     if writable:
         jobs["writeback"] = dg.define_asset_job(

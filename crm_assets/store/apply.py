@@ -17,8 +17,8 @@ from typing import Any
 from psycopg import sql
 from psycopg.errors import LockNotAvailable
 
-from crm_assets.core.model import Object
-from crm_assets.store import apply_single, setaside
+from crm_assets.core.model import Guard, Object
+from crm_assets.store import apply_single, guards, setaside
 from crm_assets.store.apply_sql import TEMPORARY, ApplySql
 from crm_assets.store.database import Conn, Database, as_sync_role, statement
 
@@ -49,6 +49,8 @@ class Applied:
 @dataclass
 class _Pass:
     done: Applied = field(default_factory=Applied)
+    weighed: int = 0
+    """Deletions that the guard has let pass and that were not met yet."""
 
     def add(self, **counts: int) -> None:
         self.done = replace(self.done, **{k: getattr(self.done, k) + n for k, n in counts.items()})
@@ -68,7 +70,7 @@ def apply(db: Database, connection: str, obj: Object, *, batch: int = BATCH) -> 
         after = ""
         while True:
             last, deletes, lifts = _batch(db, statements, after, batch, work)
-            for record_id in deletes:
+            for record_id in _guarded(db, statements, obj.rules.guard, deletes, work):
                 work.add(deleted=_one(db, statements, apply_single.delete, record_id))
             for record_id in lifts:
                 work.add(undeleted=_one(db, statements, apply_single.lift, record_id))
@@ -155,6 +157,17 @@ def _batch(db: Database, q: ApplySql, after: str, size: int, work: _Pass) -> tup
             setaside.clear(conn, q.connection, q.obj.table, stored)
         work.add(inserted=inserted, updated=updated, unchanged=unchanged, reread=reread)
         return bounds[1] if picked >= size else None, deletes or [], lifts or []
+
+
+def _guarded(db: Database, q: ApplySql, guard: Guard, ids: list[str], work: _Pass) -> list[str]:
+    """The deletions that may be done; too many at once wait for a person."""
+    if not ids:
+        return ids
+    with _transaction(db, q) as conn:
+        allowed, work.weighed = guards.hold_incoming(
+            conn, q.connection, q.obj.table, guard, ids, _landed(conn, q), work.weighed
+        )
+    return allowed
 
 
 def _one(db: Database, q: ApplySql, action: apply_single.Action, record_id: str) -> int:

@@ -342,14 +342,26 @@ def _bury(
     conn.execute(
         statement(
             """INSERT INTO crm_assets.tombstone AS t
-                      (connection, object, row_id, id, "values", deleted_by, version, observed_at)
-               VALUES ({connection}, {object}, coalesce(%s, uuidv7()), %s, %s, 'crm', %s::text, %s)
+                      (connection, object, row_id, id, "values", deleted_by, version, observed_at, approved)
+               VALUES ({connection}, {object}, coalesce(%(row_id)s, uuidv7()), %(id)s, %(values)s, 'crm',
+                       %(version)s::text, %(observed_at)s,
+                       (SELECT coalesce(bool_or(p.seq <= g.up_to), false)
+                          FROM crm_assets_pick p JOIN crm_assets.guard g
+                            ON g.connection = {connection} AND g.object = {object} AND g.direction = 'in'
+                           AND g.state = 'approved'
+                         WHERE p.id = %(id)s))
                ON CONFLICT (connection, object, id) WHERE id IS NOT NULL
                    DO UPDATE SET version = coalesce(excluded.version, t.version),
                                  observed_at = greatest(t.observed_at, excluded.observed_at)""",
             **_names(q),
         ),
-        (row_id, record_id, Jsonb(values), None if version is None else str(version), observed_at),
+        {
+            "row_id": row_id,
+            "id": record_id,
+            "values": Jsonb(values),
+            "version": None if version is None else str(version),
+            "observed_at": observed_at,
+        },
     )
 
 

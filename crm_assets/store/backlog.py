@@ -44,7 +44,8 @@ def due_writes(conn: Conn, connection: str) -> Backlog:
                  FROM (SELECT seq, object,
                               CASE state WHEN 'sending' THEN lease_until ELSE next_try_at END AS due_at
                          FROM crm_assets.outbox
-                        WHERE connection = %(c)s AND state IN ('pending', 'unknown', 'sending')) o
+                        WHERE connection = %(c)s AND state IN ('pending', 'unknown', 'sending')
+                          AND guard_id IS NULL) o
                 WHERE due_at <= clock_timestamp()
                   AND NOT EXISTS (SELECT FROM crm_assets.connection_state WHERE connection = %(c)s AND paused)""",
             {"c": connection},

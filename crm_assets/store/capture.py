@@ -232,7 +232,7 @@ BEGIN
           FROM old_rows o
         ON CONFLICT (connection, object, row_id) DO UPDATE
             SET "values" = excluded."values", deleted_by = 'product', actor = excluded.actor,
-                version = excluded.version, observed_at = clock_timestamp()
+                version = excluded.version, observed_at = clock_timestamp(), buried_at = clock_timestamp()
     )
     INSERT INTO crm_assets.outbox (connection, object, op, row_id, id, base, state, reason)
     SELECT {connection}, {object}, 'delete', o.row_id, o.id,

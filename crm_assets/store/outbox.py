@@ -14,6 +14,7 @@ from psycopg.types.json import Jsonb
 
 from crm_assets.core.model import Object, Op
 from crm_assets.core.values import as_row_id
+from crm_assets.store import guards
 from crm_assets.store.database import Conn, Database, statement
 from crm_assets.store.worker import LOCK_CLASS, Worker
 
@@ -40,7 +41,7 @@ _EARLIEST = """
            coalesce(o.theirs, '{{}}'), coalesce(o.theirs_since, '{{}}')
       FROM crm_assets.outbox o
      WHERE o.connection = %(connection)s AND o.object = %(object)s
-       AND o.state = 'pending' AND o.next_try_at <= clock_timestamp()
+       AND o.state = 'pending' AND o.next_try_at <= clock_timestamp() AND o.guard_id IS NULL
        AND NOT EXISTS (
             SELECT FROM crm_assets.outbox e
              WHERE e.connection = o.connection AND e.object = o.object AND e.row_id = o.row_id
@@ -74,13 +75,13 @@ def claim(db: Database, connection: str, obj: Object, worker: Worker, limit: int
     are marked with ``waiting_for`` and stay.
     """
     with db.transaction() as conn:
-        rows = conn.execute(
-            statement(_EARLIEST, mirror=sql.Identifier(connection, obj.table)),
-            {"connection": connection, "object": obj.table, "limit": limit},
-        ).fetchall()
-        if not rows:
+        writes = _earliest(conn, connection, obj, limit)
+        if any(w.op is Op.DELETE for w in writes) and guards.hold_outgoing(
+            conn, connection, obj.table, obj.rules.guard
+        ):
+            writes = _earliest(conn, connection, obj, limit)
+        if not writes:
             return []
-        writes = [Write(r[0], Op(r[1]), *r[2:]) for r in rows]
         writes = _fold(conn, connection, obj, writes)
         writes = _identify(conn, connection, obj, writes)
         writes = _refer(conn, connection, obj, writes)
@@ -105,6 +106,14 @@ def claim(db: Database, connection: str, obj: Object, worker: Worker, limit: int
                 ],
             )
     return writes
+
+
+def _earliest(conn: Conn, connection: str, obj: Object, limit: int) -> list[Write]:
+    rows = conn.execute(
+        statement(_EARLIEST, mirror=sql.Identifier(connection, obj.table)),
+        {"connection": connection, "object": obj.table, "limit": limit},
+    ).fetchall()
+    return [Write(r[0], Op(r[1]), *r[2:]) for r in rows]
 
 
 def _fold(conn: Conn, connection: str, obj: Object, writes: Sequence[Write]) -> list[Write]:

@@ -13,8 +13,8 @@ from crm_assets.store.ddl import stage_schema
 def status(db: Database) -> dict[str, Any]:
     """``{"ok": bool, "connections": {…}}`` as documented for ``crm-assets status --json``.
 
-    ``ok`` is false when something needs a person: a rejected or unknown write, an open conflict, open drift, or an
-    object that reconciliation found incomplete.
+    ``ok`` is false when something needs a person: a rejected or unknown write, an open conflict, open drift,
+    deletions that a guard holds, or an object that reconciliation found incomplete.
     """
     with db.transaction() as conn:
         described = conn.execute(
@@ -28,6 +28,7 @@ def status(db: Database) -> dict[str, Any]:
             """SELECT EXISTS (SELECT FROM crm_assets.outbox WHERE state IN ('rejected', 'unknown', 'conflict'))
                    OR EXISTS (SELECT FROM crm_assets.conflict WHERE state = 'open')
                    OR EXISTS (SELECT FROM crm_assets.drift WHERE state = 'open')
+                   OR EXISTS (SELECT FROM crm_assets.guard WHERE state = 'open')
                    OR EXISTS (SELECT FROM crm_assets.inbox WHERE state = 'failed')
                    OR EXISTS (SELECT FROM crm_assets.cursor WHERE complete IS FALSE)"""
         ).fetchone()
@@ -38,11 +39,17 @@ def _connection(conn: Conn, connection: str) -> dict[str, Any]:
     conflicts = conn.execute(
         "SELECT count(*) FROM crm_assets.conflict WHERE connection = %s AND state = 'open'", (connection,)
     ).fetchone()
+    held = conn.execute(
+        """SELECT guard_id, object, direction, rows, records FROM crm_assets.guard
+            WHERE connection = %s AND state = 'open' ORDER BY guard_id""",
+        (connection,),
+    ).fetchall()
     return {
         "objects": {},
         "outbox": _counts(conn, "outbox", connection),
         "inbox": _counts(conn, "inbox", connection),
         "conflicts": conflicts[0] if conflicts else 0,
+        "guards": [dict(zip(("guard_id", "object", "direction", "rows", "records"), row, strict=True)) for row in held],
         "quota": {
             name: {"used": used, "limit": limit}
             for name, used, limit in conn.execute(
@@ -102,7 +109,8 @@ def oldest_unsynced_seconds(conn: Conn, connection: str, table: str) -> float | 
                     WHERE connection = %(c)s AND object = %(o)s AND state IN ('pending', 'claimed')
                    UNION ALL
                    SELECT min(_observed_at) FROM {stage} s
-                    WHERE s._load IS NULL OR s._load IN (SELECT load_id FROM crm_assets.load WHERE state = 'landed')
+                    WHERE s._load IS NULL OR s._load < 0
+                       OR s._load IN (SELECT load_id FROM crm_assets.load WHERE state = 'landed')
                ) waiting""",
             stage=sql.Identifier(stage_schema(connection), table),
         ),

@@ -32,6 +32,7 @@ def test_a_fresh_object_is_all_right(mirror: Mirror) -> None:
                 "outbox": {},
                 "inbox": {},
                 "conflicts": 0,
+                "guards": [],
                 "quota": {},
             }
         },

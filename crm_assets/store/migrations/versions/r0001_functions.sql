@@ -139,6 +139,56 @@ BEGIN
     RETURN 'pending';
 END $$;
 
+-- Let through the deletions that a guard holds, all that wait at this moment.
+CREATE FUNCTION crm_assets.approve(guard_id bigint) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE g crm_assets.guard; last bigint; let_through bigint;
+BEGIN
+    SELECT * INTO g FROM crm_assets.guard x WHERE x.guard_id = approve.guard_id FOR UPDATE;
+    IF NOT FOUND THEN RAISE EXCEPTION 'there is no guard %', guard_id; END IF;
+    IF g.state <> 'open' THEN RAISE EXCEPTION 'guard % is already %', g.guard_id, g.state; END IF;
+    IF g.direction = 'in' THEN
+        EXECUTE format('WITH freed AS (UPDATE %1$I.%2$I SET _load = NULL WHERE _load = -$1 RETURNING id)
+                        SELECT count(DISTINCT id), (SELECT max(_seq) FROM %1$I.%2$I) FROM freed',
+                       g.connection || '_stage', g.object)
+            INTO let_through, last USING g.guard_id;
+        PERFORM pg_notify('crm_assets_stage', g.connection);
+    ELSE
+        UPDATE crm_assets.outbox o SET guard_id = NULL, waiting_for = NULL
+         WHERE o.connection = g.connection AND o.object = g.object AND o.state = 'pending'
+           AND o.guard_id = g.guard_id;
+        GET DIAGNOSTICS let_through = ROW_COUNT;
+        SELECT max(seq) INTO last FROM crm_assets.outbox WHERE connection = g.connection AND object = g.object;
+        PERFORM pg_notify('crm_assets_outbox', g.connection);
+    END IF;
+    UPDATE crm_assets.guard x
+       SET state = 'approved', up_to = last, approved_at = clock_timestamp(), approved_by = session_user
+     WHERE x.guard_id = g.guard_id;
+    RETURN let_through;
+END $$;
+
+-- Take back the product's deletions that a guard holds: the rows return with their row_ids.
+CREATE FUNCTION crm_assets.decline(guard_id bigint) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE g crm_assets.guard; taken_back bigint;
+BEGIN
+    SELECT * INTO g FROM crm_assets.guard x WHERE x.guard_id = decline.guard_id FOR UPDATE;
+    IF NOT FOUND THEN RAISE EXCEPTION 'there is no guard %', guard_id; END IF;
+    IF g.state <> 'open' THEN RAISE EXCEPTION 'guard % is already %', g.guard_id, g.state; END IF;
+    IF g.direction = 'in' THEN
+        RAISE EXCEPTION 'guard % holds deletions made in the CRM', g.guard_id
+            USING HINT = 'Undelete the records in the CRM, then approve it: an undeleted record is never removed.';
+    END IF;
+    SELECT count(crm_assets.discard(o.seq)) INTO taken_back
+      FROM (SELECT x.seq FROM crm_assets.outbox x
+             WHERE x.connection = g.connection AND x.object = g.object AND x.state = 'pending'
+               AND x.guard_id = g.guard_id ORDER BY x.seq) o;
+    UPDATE crm_assets.guard x
+       SET state = 'declined', approved_at = clock_timestamp(), approved_by = session_user
+     WHERE x.guard_id = g.guard_id;
+    RETURN taken_back;
+END $$;
+
 CREATE FUNCTION crm_assets.pause(connection text) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     INSERT INTO crm_assets.connection_state (connection, paused, changed_by) VALUES ($1, true, session_user)
@@ -157,7 +207,8 @@ $$;
 REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA crm_assets FROM PUBLIC;
 GRANT USAGE ON SCHEMA crm_assets TO crm_assets_reader, crm_assets_writer, crm_assets_sync;
 GRANT SELECT ON ALL TABLES IN SCHEMA crm_assets TO crm_assets_reader, crm_assets_writer;
-GRANT EXECUTE ON FUNCTION crm_assets.retry, crm_assets.discard, crm_assets.resolve, crm_assets.pause, crm_assets.resume
+GRANT EXECUTE ON FUNCTION crm_assets.retry, crm_assets.discard, crm_assets.resolve, crm_assets.approve,
+    crm_assets.decline, crm_assets.pause, crm_assets.resume
     TO crm_assets_writer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA crm_assets TO crm_assets_sync;
 GRANT EXECUTE ON FUNCTION crm_assets.keys, crm_assets.ask_reread, crm_assets.raise_floor TO crm_assets_sync;

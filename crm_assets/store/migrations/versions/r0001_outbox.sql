@@ -16,6 +16,8 @@ CREATE TABLE crm_assets.outbox (
                     ('pending', 'sending', 'confirmed', 'rejected', 'conflict', 'unknown', 'superseded', 'discarded')),
     reason          text,
     waiting_for     text,
+    -- The guard that holds a deletion; nobody claims it meanwhile.
+    guard_id        bigint,
     attempts        integer NOT NULL DEFAULT 0,
     next_try_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
     claimed_by      text,
@@ -34,6 +36,8 @@ CREATE INDEX outbox_unsettled ON crm_assets.outbox (connection, object, row_id, 
     WHERE state IN ('pending', 'sending', 'unknown', 'conflict');
 CREATE UNIQUE INDEX outbox_sending ON crm_assets.outbox (connection, object, row_id) WHERE state = 'sending';
 CREATE INDEX outbox_due ON crm_assets.outbox (connection, next_try_at) WHERE state IN ('pending', 'unknown', 'sending');
+CREATE INDEX outbox_deletes ON crm_assets.outbox (connection, object, seq)
+    WHERE op = 'delete' AND state IN ('pending', 'sending', 'unknown');
 CREATE INDEX outbox_record ON crm_assets.outbox (connection, object, row_id, seq);
 
 -- Which state may follow which. A settled row stays what it is, except that a person may retry or discard a

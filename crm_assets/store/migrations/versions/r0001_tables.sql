@@ -78,8 +78,12 @@ CREATE TABLE crm_assets.tombstone (
     actor        text,
     version      text,
     observed_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    buried_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- A person let it through: the guard does not count it with later ones.
+    approved     boolean NOT NULL DEFAULT false,
     PRIMARY KEY (connection, object, row_id)
 );
+CREATE INDEX tombstone_buried ON crm_assets.tombstone (connection, object, buried_at);
 CREATE UNIQUE INDEX tombstone_id ON crm_assets.tombstone (connection, object, id) WHERE id IS NOT NULL;
 
 -- A record we wrote: reads begun before floor_at are older than our own write and are ignored for it. The first
@@ -114,6 +118,22 @@ CREATE TABLE crm_assets.conflict (
     resolved_by    text
 );
 CREATE UNIQUE INDEX conflict_open ON crm_assets.conflict (seq, field) WHERE state = 'open';
+
+-- Unusually many deletions, of the CRM ('in') or of the product ('out'), that wait for a person.
+CREATE TABLE crm_assets.guard (
+    guard_id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    connection   text NOT NULL,
+    object       text NOT NULL,
+    direction    text NOT NULL CHECK (direction IN ('in', 'out')),
+    rows         bigint NOT NULL,
+    records      bigint NOT NULL,
+    state        text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'approved', 'declined')),
+    up_to        bigint,
+    created_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    approved_at  timestamptz,
+    approved_by  text
+);
+CREATE UNIQUE INDEX guard_open ON crm_assets.guard (connection, object, direction) WHERE state = 'open';
 
 -- Records merged in the CRM: the loser's identity leads to the survivor's.
 CREATE TABLE crm_assets.alias (
