@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import re
-import time
-from collections.abc import Iterator
 
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _SUFFIX = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
@@ -54,8 +51,3 @@ def make(prefix: str, number: int, pod: str = "5h0") -> str:
     """The id of the number-th record of an object."""
     short = f"{prefix}{pod}{encode(number, 9)}"
     return short + suffix(short)
-
-
-def numbers() -> Iterator[int]:
-    """Numbers that rise over restarts without being stored: they start at the microsecond of the start."""
-    return itertools.count(time.time_ns() // 1000)

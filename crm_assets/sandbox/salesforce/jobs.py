@@ -9,6 +9,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from crm_assets.sandbox.store import numbers
+
 from . import clock, ids
 from .errors import ApiError, error, not_found
 from .store import Store
@@ -87,7 +89,7 @@ class Jobs:
         self._store = store
         self.folder = store.path.parent / "jobs"
         self.folder.mkdir(exist_ok=True)
-        self._numbers = ids.numbers()
+        self._numbers = numbers()
         self._lock = threading.Lock()
         with store.setup() as db:
             db.execute("CREATE TABLE IF NOT EXISTS _jobs (id TEXT PRIMARY KEY, body TEXT)")

@@ -1,25 +1,21 @@
-"""The records: one SQLite file, one writer at a time, readers that never wait."""
+"""The org's records: a table for each object."""
 
 from __future__ import annotations
 
-import logging
 import sqlite3
-import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
+
+from crm_assets.sandbox import store
 
 from . import clock, ids
-from .errors import ApiError
 from .schema import Schema
 
-log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 Row = dict[str, Any]
 
 
@@ -42,15 +38,8 @@ class Change:
         }
 
 
-@dataclass(slots=True)
-class Tx:
-    """One open write: its moment, its changes, and the ids it gave out."""
-
-    db: sqlite3.Connection
-    moment: datetime
-    number: Callable[[], int]
-    changes: list[Change] = field(default_factory=list)
-    _level: int = 0
+class Tx(store.Tx):
+    """An open write of the org."""
 
     @property
     def stamp(self) -> str:
@@ -66,86 +55,17 @@ class Tx:
     def note(self, object_name: str, record_id: str, change: str) -> None:
         self.changes.append(Change(object_name, record_id, change, self.at))
 
-    @contextmanager
-    def part(self) -> Iterator[None]:
-        """A part that is undone alone if it fails."""
-        self._level += 1
-        name, before = f"part_{self._level}", len(self.changes)
-        self.db.execute(f"SAVEPOINT {name}")
-        try:
-            yield
-            self.db.execute(f"RELEASE {name}")
-        except BaseException:
-            self.db.execute(f"ROLLBACK TO {name}")
-            self.db.execute(f"RELEASE {name}")
-            del self.changes[before:]
-            raise
-        finally:
-            self._level -= 1
 
-
-class Store:
-    """Opens the file, hands out readers, and runs writes one after the other."""
+class Store(store.Store[Tx]):
+    """The tables, and the schema that says what is in them."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._writer = self._connect()
-        self._lock = threading.RLock()
-        self._local = threading.local()
-        self._readers: list[sqlite3.Connection] = []
-        self._open: dict[object, datetime] = {}
-        self._clock = threading.Lock()
-        self._numbers = ids.numbers()
-        self._current: Tx | None = None
-        self._owner = 0
-        self._stopping = threading.Event()
-        self._pending: list[threading.Thread] = []
-        self._listeners: list[Callable[[list[Change]], None]] = []
+        super().__init__(path)
         self.schema = Schema(self._writer)
         self._writer.execute("CREATE TABLE IF NOT EXISTS _erased (object TEXT, id TEXT, at TEXT)")
 
-    def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.path, timeout=60, isolation_level=None, check_same_thread=False)
-        # NORMAL: a killed process loses nothing that was committed; only a power cut could.
-        db.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-32000;")
-        return db
-
-    @property
-    def reader(self) -> sqlite3.Connection:
-        """This thread's connection for reading; inside :meth:`together` the one that writes."""
-        if self._current is not None and self._owner == threading.get_ident():
-            return self._writer
-        found: sqlite3.Connection | None = getattr(self._local, "db", None)
-        if found is None:
-            found = self._local.db = self._connect()
-            self._readers.append(found)
-        return found
-
-    @contextmanager
-    def private(self) -> Iterator[sqlite3.Connection]:
-        """A connection for reading at length, closed afterwards: for threads that come and go."""
-        db = self._connect()
-        try:
-            yield db
-        finally:
-            db.close()
-
-    @contextmanager
-    def snapshot(self) -> Iterator[sqlite3.Connection]:
-        """Several reads that see one state."""
-        db = self.reader
-        if db is self._writer:
-            yield db
-            return
-        db.execute("BEGIN")
-        try:
-            yield db
-        finally:
-            db.execute("COMMIT")
-
-    def on_commit(self, listener: Callable[[list[Change]], None]) -> None:
-        self._listeners.append(listener)
+    def _tx(self, moment: datetime, number: Callable[[], int]) -> Tx:
+        return Tx(self._writer, moment, number)
 
     @property
     def empty(self) -> bool:
@@ -154,136 +74,17 @@ class Store:
     @contextmanager
     def setup(self) -> Iterator[sqlite3.Connection]:
         """A change of tables, or a first load: nobody is told, no stamp moves."""
-        with self._lock:
-            self._writer.execute("BEGIN IMMEDIATE")
+        with super().setup() as db:
             before = self.schema.objects
             try:
-                yield self._writer
-                self._writer.execute("COMMIT")
+                yield db
             except BaseException:
                 self.schema.objects = before
-                self._writer.execute("ROLLBACK")
                 raise
-
-    def transact(self, work: Callable[[Tx], T], late: float = 0.0) -> T:
-        """Runs a write and commits it; with ``late`` seconds, as a transaction that stays open so long."""
-        if late:
-            result, commit = self.open_late(work)
-            self._stopping.wait(late)
-            commit()
-            return result
-        token = object()
-        with self._lock:
-            if self._current is not None:
-                with self._current.part():
-                    return work(self._current)
-            try:
-                return self._run(work, self._begin(token), self._next)
-            finally:
-                self._end(token)
-
-    def together(self, work: Callable[[Tx], T]) -> T:
-        """Runs a write whose inner calls of :meth:`transact` and :meth:`snapshot` join its transaction."""
-
-        def outer(tx: Tx) -> T:
-            self._current, self._owner = tx, threading.get_ident()
-            try:
-                return work(tx)
-            finally:
-                self._current = None
-
-        return self.transact(outer)
-
-    def open_late(self, work: Callable[[Tx], T]) -> tuple[T, Callable[[], None]]:
-        """A write that has its moment now and is seen by nobody until the returned function is called.
-
-        It is tried, undone, and done again at the end with the same moment and the same ids; so other writes
-        need not wait for it.
-        """
-        token = object()
-        given: list[int] = []
-
-        def remember() -> int:
-            given.append(self._next())
-            return given[-1]
-
-        with self._lock:
-            moment = self._begin(token)
-            try:
-                result = self._run(work, moment, remember, keep=False)
-            except BaseException:
-                self._end(token)
-                raise
-
-        def commit() -> None:
-            again = iter(given)
-            with self._lock:
-                try:
-                    self._run(work, moment, lambda: next(again, None) or self._next())
-                finally:
-                    self._end(token)
-
-        return result, commit
-
-    def later(self, commit: Callable[[], None], seconds: float) -> threading.Thread:
-        """Commits after a while, or at once when the server stops."""
-
-        def wait() -> None:
-            self._stopping.wait(seconds)
-            try:
-                commit()
-            except ApiError as failed:
-                log.info("a late commit came to nothing: %s", failed)
-
-        thread = threading.Thread(target=wait, name="late commit")
-        self._pending = [one for one in self._pending if one.is_alive()] + [thread]
-        thread.start()
-        return thread
-
-    def _next(self) -> int:
-        return next(self._numbers)
-
-    def _begin(self, token: object) -> datetime:
-        with self._clock:
-            self._open[token] = moment = clock.now()
-            return moment
-
-    def _end(self, token: object) -> None:
-        with self._clock:
-            self._open.pop(token, None)
 
     def covered(self) -> datetime:
-        """Up to here no write can turn up any more: now, or the start of the oldest open one, in seconds."""
-        with self._clock:
-            moment = min([clock.now(), *self._open.values()])
-        return moment.replace(microsecond=0)
-
-    def _run(self, work: Callable[[Tx], T], moment: datetime, number: Callable[[], int], keep: bool = True) -> T:
-        tx = Tx(self._writer, moment, number)
-        self._writer.execute("BEGIN IMMEDIATE")
-        try:
-            result = work(tx)
-            self._writer.execute("COMMIT" if keep else "ROLLBACK")
-        except BaseException:
-            self._writer.execute("ROLLBACK")
-            raise
-        if keep and tx.changes:
-            for listener in self._listeners:
-                listener(tx.changes)
-        return result
-
-    def stop(self) -> None:
-        """Lets waiting transactions commit now."""
-        self._stopping.set()
-
-    def close(self) -> None:
-        self.stop()
-        for thread in self._pending:
-            thread.join()
-        with self._lock:
-            for db in self._readers:
-                db.close()
-            self._writer.close()
+        """In whole seconds, as the vendor keeps time."""
+        return super().covered().replace(microsecond=0)
 
 
 def ago(moment: datetime, **span: float) -> str:
