@@ -15,7 +15,7 @@ from typing import Annotated, ParamSpec
 
 import typer
 
-from crm_assets.up.options import DAGSTER_PORT, RELAY_PORT, ROWS, SANDBOX_PORT, Options
+from crm_assets.up.options import DAGSTER_PORT, GRPC_PORT, RELAY_PORT, ROWS, SANDBOX_PORT, Options
 
 P = ParamSpec("P")
 
@@ -77,7 +77,7 @@ def up(
 @_command
 def sandbox(
     port: Port = SANDBOX_PORT,
-    grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="For Pub/Sub; nothing listens there yet.")] = 8702,
+    grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="For Pub/Sub. 0 takes a free one.")] = GRPC_PORT,
     seed_dir: SeedDir = None,
     rows: Rows = ROWS,
     push: Annotated[
@@ -92,7 +92,7 @@ def sandbox(
 
     directory = Settings().home.absolute() / "sandbox"
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return serve(directory, port, seed_dir, rows, push or [], vendors=vendor or VENDORS)
+    return serve(directory, port, seed_dir, rows, push or [], vendors=vendor or VENDORS, grpc_port=grpc_port)
 
 
 @app.command()

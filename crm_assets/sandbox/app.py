@@ -36,6 +36,10 @@ class House:
             lifespan=self._open,
         )
 
+    def addresses(self) -> dict[str, str]:
+        """Where the rooms listen besides, by what for."""
+        return {what: where for room in self._rooms.values() for what, where in room.addresses().items()}
+
     def release(self) -> None:
         """Lets go of calls that are held back and of transactions that wait: the server is about to stop."""
         for name, room in self._rooms.items():

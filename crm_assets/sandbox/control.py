@@ -40,6 +40,9 @@ class Control:
         if path in _OWN:
             reply: Reply = getattr(self, f"_{path}")(method, data)
             return reply
+        own = self._room.desk.own(method, path, data)
+        if own is not None:
+            return Reply(body=own)
         match = _RECORD.fullmatch(path)
         if match is None:
             return Reply(404, {"error": f"no such resource: {path}"})

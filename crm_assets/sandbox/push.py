@@ -95,14 +95,17 @@ class Push:
             lane.close()
         return lane is not None
 
-    def publish(self, events: Sequence[Event]) -> None:
-        """Called by the writer, in commit order, from any thread."""
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._take, list(events))
+    def publish(self, events: Sequence[Event], fates: Sequence[str | None] | None = None) -> None:
+        """Called by the writer, in commit order, from any thread.
 
-    def _take(self, events: list[Event]) -> None:
-        for event in events:
-            fault = self._faults.strike(EVENT_KINDS, "", event.subject)
+        ``fates`` are the faults that strike the events, given where they are told in more than one way.
+        """
+        if self._loop is not None and not self._loop.is_closed():
+            known = fates or [self._faults.strike(EVENT_KINDS, "", event.subject) for event in events]
+            self._loop.call_soon_threadsafe(self._take, list(zip(events, known, strict=True)))
+
+    def _take(self, events: list[tuple[Event, str | None]]) -> None:
+        for event, fault in events:
             if fault == "lose_event":
                 continue
             if fault == "reorder_events":

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
@@ -29,12 +29,15 @@ LATE_SECONDS = 5.0
 @dataclass(frozen=True, slots=True)
 class Opening:
     """What a room is opened with: the folder of its data file, its own seed files if there are any, and how many
-    records to make up without them."""
+    records to make up without them. A vendor that pushes over gRPC does so on ``grpc_port`` (None: not at all), and
+    says at least every ``keep_alive_seconds`` that it is there."""
 
     folder: Path
     seed: Path | None
     rows: int
     session_seconds: float = 7200.0
+    grpc_port: int | None = None
+    keep_alive_seconds: float = 270.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,10 @@ class Desk(ABC):
     @abstractmethod
     def reshape(self, order: Mapping[str, Any]) -> dict[str, Any]:
         """Changes a field: ``{"object", "action", "field", "to", "type"}``; returns what the object is now."""
+
+    def own(self, method: str, path: str, data: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The answer of a resource that only this vendor has; None if there is none of this name."""
+        return None
 
 
 class Room(ABC):
@@ -110,6 +117,10 @@ class Room(ABC):
         """What the vendor adds to every reply."""
         return {}
 
+    def addresses(self) -> Mapping[str, str]:
+        """Where the room listens besides the sandbox's own address, by what for."""
+        return {}
+
     @abstractmethod
     def stop(self) -> None:
         """Lets waiting transactions commit now. Called from a signal handler."""
@@ -119,16 +130,14 @@ class Room(ABC):
         """Closes the data file."""
 
 
-def open_rooms(
-    vendors: Collection[str], data_dir: Path, seed_dir: Path | None, rows: int, session_seconds: float
-) -> list[Room]:
-    """The rooms of these vendors, each with its seed folder; ValueError for one there is not."""
+def open_rooms(vendors: Collection[str], opening: Opening) -> list[Room]:
+    """The rooms of these vendors, each with its own folder of the seed files; ValueError for one there is not."""
     rooms: list[Room] = []
     for name in vendors:
         if name not in VENDORS:
             raise ValueError(f"no such vendor: {name}; known: {', '.join(VENDORS)}")
-        seed = seed_dir / name if seed_dir is not None else None
-        opening = Opening(data_dir, seed if seed is not None and seed.is_dir() else None, rows, session_seconds)
+        seed = opening.seed / name if opening.seed is not None else None
+        own = replace(opening, seed=seed if seed is not None and seed.is_dir() else None)
         # Only what is asked for is imported: a vendor's room is large.
-        rooms.append(import_module(f".{name}.room", __package__).open_room(opening))
+        rooms.append(import_module(f".{name}.room", __package__).open_room(own))
     return rooms

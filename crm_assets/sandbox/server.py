@@ -16,7 +16,7 @@ import uvicorn
 
 from .app import House
 from .push import Target
-from .room import VENDORS, open_rooms
+from .room import VENDORS, Opening, open_rooms
 
 log = logging.getLogger(__name__)
 HOST = "127.0.0.1"
@@ -34,7 +34,9 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if sockets and not self.should_exit:
-            print(f"sandbox listening on http://{HOST}:{sockets[0].getsockname()[1]}", flush=True)
+            lines = [f"sandbox listening on http://{HOST}:{sockets[0].getsockname()[1]}"]
+            lines += [f"sandbox {what} on {where}" for what, where in self._house.addresses().items()]
+            print("\n".join(lines), flush=True)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
@@ -49,8 +51,10 @@ def serve(
     push: Sequence[str] = (),
     session_seconds: float = 7200.0,
     vendors: Collection[str] = VENDORS,
+    grpc_port: int | None = None,
+    keep_alive_seconds: float = 270.0,
 ) -> int:
-    """Serves on this machine only; returns the exit code. Port 0 takes a free one."""
+    """Serves on this machine only; returns the exit code. Port 0 takes a free one; no gRPC without ``grpc_port``."""
     try:
         listener = _bind(port)
     except OSError as failed:
@@ -65,9 +69,13 @@ def serve(
             log.info("seed folders not used: %s", ", ".join(other))
     try:
         targets = push_targets(push, vendors)
-        rooms = open_rooms(vendors, data_dir, seed_dir, rows, session_seconds)
+        opening = Opening(data_dir, seed_dir, rows, session_seconds, grpc_port, keep_alive_seconds)
+        rooms = open_rooms(vendors, opening)
     except ValueError as failed:
         print(f"sandbox: {failed}", file=sys.stderr)
+        return 2
+    except OSError as failed:
+        print(f"sandbox: {failed.strerror}", file=sys.stderr)
         return 2
     house = House(rooms, targets)
     config = uvicorn.Config(

@@ -73,6 +73,7 @@ class Store(ABC, Generic[TxT]):
         self._owner = 0
         self._stopping = threading.Event()
         self._pending: list[threading.Thread] = []
+        self._witnesses: list[Callable[[TxT], None]] = []
         self._listeners: list[Callable[[list[Any]], None]] = []
 
     @abstractmethod
@@ -117,6 +118,10 @@ class Store(ABC, Generic[TxT]):
             yield db
         finally:
             db.execute("COMMIT")
+
+    def before_commit(self, witness: Callable[[TxT], None]) -> None:
+        """``witness`` sees each write that changed something, and may write to its transaction."""
+        self._witnesses.append(witness)
 
     def on_commit(self, listener: Callable[[list[Any]], None]) -> None:
         self._listeners.append(listener)
@@ -230,6 +235,9 @@ class Store(ABC, Generic[TxT]):
         self._writer.execute("BEGIN IMMEDIATE")
         try:
             result = work(tx)
+            if keep and tx.changes:
+                for witness in self._witnesses:
+                    witness(tx)
             self._writer.execute("COMMIT" if keep else "ROLLBACK")
         except BaseException:
             self._writer.execute("ROLLBACK")

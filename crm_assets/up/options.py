@@ -8,6 +8,7 @@ from pathlib import Path
 DAGSTER_PORT = 3000
 SANDBOX_PORT = 8700
 RELAY_PORT = 8701
+GRPC_PORT = 8702
 ROWS = 2000
 
 

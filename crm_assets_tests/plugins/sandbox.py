@@ -38,13 +38,17 @@ class Sandbox:
         port: int = 0,
         push: tuple[str, ...] = (),
         session_seconds: float | None = None,
+        keep_alive_seconds: float | None = None,
+        streams: bool = False,
         connection: str = "salesforce",
         vendors: tuple[str, ...] = (),
     ) -> None:
         self.data_dir = data_dir
         self.connection = connection
         self.url = ""
+        self.pubsub = ""
         self._port = port
+        self._streams = streams
         self._arguments = ["--data-dir", str(data_dir), "--rows", str(rows)]
         for vendor in vendors or (connection,):
             self._arguments += ["--vendor", vendor]
@@ -52,6 +56,8 @@ class Sandbox:
             self._arguments += ["--seed-dir", str(seed_dir)]
         if session_seconds is not None:
             self._arguments += ["--session-seconds", str(session_seconds)]
+        if keep_alive_seconds is not None:
+            self._arguments += ["--keep-alive-seconds", str(keep_alive_seconds)]
         for target in push:
             self._arguments += ["--push", target]
         self._process: subprocess.Popen[str] | None = None
@@ -61,6 +67,8 @@ class Sandbox:
     def start(self) -> None:
         """Starts it, again at the same address if it ran before."""
         command = [sys.executable, "-m", "crm_assets.sandbox", "--port", str(self._port), *self._arguments]
+        if self._streams:
+            command += ["--grpc-port", self.pubsub.rpartition(":")[2] or "0"]
         with (self.data_dir.parent / f"{self.data_dir.name}.log").open("a", encoding="utf-8") as log:
             self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         assert self._process.stdout is not None
@@ -70,6 +78,8 @@ class Sandbox:
             raise RuntimeError(f"the sandbox did not start: {self.log[-2000:]}")
         self.url = line.removeprefix(_READY).strip()
         self._port = int(self.url.rpartition(":")[2])
+        if self._streams:
+            self.pubsub = self._process.stdout.readline().rpartition(" ")[2].strip()
         self._http = httpx.Client(base_url=f"{self.url}/_sandbox/{self.connection}", timeout=60, trust_env=False)
 
     @property

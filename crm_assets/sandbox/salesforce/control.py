@@ -10,6 +10,8 @@ from crm_assets.sandbox.room import Act, Desk
 from . import reshape
 from .errors import not_found
 from .objects import SObject
+from .pubsub.bus import Bus
+from .pubsub.schemas import CHANGE_TYPES
 from .queries import wire
 from .records import Records
 from .schema import quote
@@ -21,9 +23,10 @@ _PAGE = 1000
 class OrgDesk(Desk):
     """Reads and writes the org's records as somebody who may do everything."""
 
-    def __init__(self, store: Store, records: Records) -> None:
+    def __init__(self, store: Store, records: Records, bus: Bus) -> None:
         self._store = store
         self._records = records
+        self._bus = bus
 
     def truth(self, name: str, after: str) -> tuple[list[dict[str, Any]], str | None]:
         """Those in the recycle bin too."""
@@ -69,6 +72,24 @@ class OrgDesk(Desk):
     def reshape(self, order: Mapping[str, Any]) -> dict[str, Any]:
         changed = reshape.change(self._store, order)
         return {"object": changed.name, "fields": [field.name for field in changed.fields]}
+
+    def own(self, method: str, path: str, data: Mapping[str, Any]) -> dict[str, Any] | None:
+        """``events``: POST sends a change event that holds no values, DELETE forgets all that are kept."""
+        if path != "events":
+            return None
+        if method == "DELETE":
+            self._bus.forget()
+        elif method == "POST":
+            self._tell(self._kind(str(data.get("object"))), data)
+        return {"kept": self._bus.last() - self._bus.first()}
+
+    def _tell(self, kind: SObject, data: Mapping[str, Any]) -> None:
+        if data.get("unreadable"):
+            self._bus.garble(kind)
+        elif data.get("change") in CHANGE_TYPES:
+            self._bus.gap(kind, data["change"], [str(one) for one in data.get("ids") or []], self._records.user)
+        else:
+            raise ValueError(f"change: {data.get('change')!r} is none of {', '.join(CHANGE_TYPES)}")
 
     def _kind(self, name: str) -> SObject:
         kind = self._store.schema.find(name)

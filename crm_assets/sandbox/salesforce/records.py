@@ -105,7 +105,7 @@ class Records:
             row["OwnerId"] = self.user
         row |= derived(kind, row, values) | numbered(tx.db, kind)
         insert(tx.db, kind, row)
-        tx.note(kind.name, new_id, "create")
+        tx.note(kind.name, new_id, "create", row)
         return new_id
 
     def update(self, tx: Tx, kind: SObject, record_id: str, given: Mapping[str, Any], system: bool = False) -> str:
@@ -118,12 +118,12 @@ class Records:
             )
         before = self.alive(tx, kind, record_id)
         values = self._check(tx, kind, given, before, system)
-        self.touch(tx, kind, before, values | derived(kind, before | values, values))
-        tx.note(kind.name, before["Id"], "update")
+        changed = self.touch(tx, kind, before, values | derived(kind, before | values, values))
+        tx.note(kind.name, before["Id"], "update", changed, before)
         return str(before["Id"])
 
-    def touch(self, tx: Tx, kind: SObject, before: Row, values: Row) -> None:
-        """Stores values and moves the stamps, never backwards."""
+    def touch(self, tx: Tx, kind: SObject, before: Row, values: Row) -> Row:
+        """Stores values and moves the stamps, never backwards; returns what is different now."""
         stamp = max(tx.stamp, before["SystemModstamp"] or "")
         values = values | {
             "LastModifiedDate": stamp,
@@ -133,6 +133,8 @@ class Records:
         }
         sets = ", ".join(f"{quote(name)} = ?" for name in values)
         tx.db.execute(f'UPDATE {quote(kind.name)} SET {sets} WHERE "Id" = ?', (*values.values(), before["Id"]))
+        # Events tell the date of the change even if the second is the same.
+        return {name: value for name, value in values.items() if value != before[name] or name == "LastModifiedDate"}
 
     def delete(self, tx: Tx, kind: SObject, record_id: str) -> str:
         """To the recycle bin."""
@@ -161,10 +163,10 @@ class Records:
         if kind.mergeable:
             values["MasterRecordId"] = None
         try:
-            self.touch(tx, kind, before, values)
+            changed = self.touch(tx, kind, before, values)
         except sqlite3.IntegrityError:
             raise error(400, "UNDELETE_FAILED", "duplicate value found: a live record has the same key") from None
-        tx.note(kind.name, before["Id"], "undelete")
+        tx.note(kind.name, before["Id"], "undelete", before | changed)
         return str(before["Id"])
 
     def merge(self, tx: Tx, kind: SObject, winner: str, losers: Sequence[str]) -> str:
@@ -178,8 +180,7 @@ class Records:
         for one in gone:
             self.touch(tx, kind, one, {"IsDeleted": 1, "MasterRecordId": kept["Id"]})
             tx.note(kind.name, one["Id"], "delete")
-        self.touch(tx, kind, kept, {})
-        tx.note(kind.name, kept["Id"], "update")
+        tx.note(kind.name, kept["Id"], "update", self.touch(tx, kind, kept, {}), kept)
         for other in self.schema.objects.values():
             for field in other.fields:
                 if kind.name not in field.reference_to or not field.updateable:
@@ -189,8 +190,8 @@ class Records:
                     sql = f'SELECT "Id" FROM {quote(other.name)} WHERE {quote(field.name)} = ?{alive}'
                     for (child,) in tx.db.execute(sql, (loser["Id"],)).fetchall():
                         row = self.row(tx, other, child)
-                        self.touch(tx, other, row, {field.name: kept["Id"]})
-                        tx.note(other.name, child, "update")
+                        changed = self.touch(tx, other, row, {field.name: kept["Id"]})
+                        tx.note(other.name, child, "update", changed, row)
         return str(kept["Id"])
 
     def _check(self, tx: Tx, kind: SObject, given: Mapping[str, Any], before: Row | None, system: bool) -> Row:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from crm_assets.sandbox.calls import Window
-from crm_assets.sandbox.faults import BATCH_KINDS, WRITE_KINDS
+from crm_assets.sandbox.faults import BATCH_KINDS, EVENT_KINDS, WRITE_KINDS
 from crm_assets.sandbox.http import Reply, Request
 from crm_assets.sandbox.push import Event
 from crm_assets.sandbox.room import LATE_SECONDS, Opening, Room
@@ -21,12 +22,16 @@ from .control import OrgDesk
 from .describe import Describe
 from .errors import error, not_found
 from .jobs import Jobs
+from .pubsub.bus import Bus
 from .queries import Queries
 from .records import Records
 from .rows import Rows
 from .sessions import OAuth, Sessions, bearer
-from .store import Change, Store
+from .store import Change, Store, Tx
 from .wire import Call, Router, refused
+
+if TYPE_CHECKING:
+    from .pubsub.service import Server
 
 log = logging.getLogger(__name__)
 
@@ -76,10 +81,19 @@ class Org(Room):
             log.info("%s: %d records loaded", CONNECTION, count)
         self.sessions = Sessions(opening.session_seconds)
         self.records = Records(self.store)
-        self._desk = OrgDesk(self.store, self.records)
+        self.bus = Bus(self.store)
+        self._desk = OrgDesk(self.store, self.records, self.bus)
         self._oauth = OAuth(self.sessions)
         self._router = Router()
         self._build()
+        self._pubsub: Server | None = None
+        if opening.grpc_port is not None:
+            # Only here: gRPC is not needed by most.
+            from .pubsub.service import PubSub, Server
+
+            service = PubSub(self.bus, self.sessions, self.faults, opening.keep_alive_seconds)
+            self._pubsub = Server(service, opening.grpc_port)
+        self.store.before_commit(self._written)
         self.store.on_commit(self._committed)
 
     def _build(self) -> None:
@@ -96,8 +110,15 @@ class Org(Room):
         ):
             part.routes(self._router)
 
+    def _written(self, tx: Tx) -> None:
+        for change in tx.changes:
+            change.fate = self.faults.strike(EVENT_KINDS, "", change.object)
+        self.bus.record(tx, self.records.user)
+
     def _committed(self, changes: list[Change]) -> None:
-        self.push.publish([Event(change.object, change.event()) for change in changes])
+        events = [Event(change.object, change.event()) for change in changes]
+        self.push.publish(events, [change.fate for change in changes])
+        self.bus.wake()
 
     @property
     def desk(self) -> OrgDesk:
@@ -112,10 +133,17 @@ class Org(Room):
     def failure(self, kind: str, request: Request) -> Reply:
         return refused(error(*_FAILURES[kind]))
 
+    def addresses(self) -> Mapping[str, str]:
+        return {"pub/sub": self._pubsub.address} if self._pubsub else {}
+
     def stop(self) -> None:
         self.store.stop()
+        if self._pubsub:
+            self._pubsub.release()
 
     def close(self) -> None:
+        if self._pubsub:
+            self._pubsub.stop()
         self.store.close()
 
     def api(self, request: Request) -> str:

@@ -6,7 +6,7 @@ import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,21 @@ from .schema import Schema
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Change:
-    """Something that happened to a record and is committed."""
+    """Something that happened to a record.
+
+    ``values`` are the fields that changed, or all of a new or returned record; ``before`` what they were. ``fate`` is
+    the fault ordered for the events that tell of it.
+    """
 
     object: str
     record_id: str
     change: str
     at: str
+    values: Row = field(default_factory=dict)
+    before: Row = field(default_factory=dict)
+    fate: str | None = None
 
     def event(self) -> dict[str, str]:
         return {
@@ -52,8 +59,10 @@ class Tx(store.Tx):
     def new_id(self, prefix: str) -> str:
         return ids.make(prefix, self.number())
 
-    def note(self, object_name: str, record_id: str, change: str) -> None:
-        self.changes.append(Change(object_name, record_id, change, self.at))
+    def note(
+        self, object_name: str, record_id: str, change: str, values: Row | None = None, before: Row | None = None
+    ) -> None:
+        self.changes.append(Change(object_name, record_id, change, self.at, values or {}, before or {}))
 
 
 class Store(store.Store[Tx]):
