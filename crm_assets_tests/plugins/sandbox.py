@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+
+from crm_assets_tests.plugins.nursery import Child, Nursery
 
 MakeSandbox = Callable[..., "Sandbox"]
 _READY = "sandbox listening on "
@@ -60,18 +61,17 @@ class Sandbox:
             self._arguments += ["--keep-alive-seconds", str(keep_alive_seconds)]
         for target in push:
             self._arguments += ["--push", target]
-        self._process: subprocess.Popen[str] | None = None
+        self._process: Child | None = None
         self._http: httpx.Client | None = None
         self.start()
 
     def start(self) -> None:
         """Starts it, again at the same address if it ran before."""
-        command = [sys.executable, "-m", "crm_assets.sandbox", "--port", str(self._port), *self._arguments]
+        arguments = ["--port", str(self._port), *self._arguments]
         if self._streams:
-            command += ["--grpc-port", self.pubsub.rpartition(":")[2] or "0"]
+            arguments += ["--grpc-port", self.pubsub.rpartition(":")[2] or "0"]
         with (self.data_dir.parent / f"{self.data_dir.name}.log").open("a", encoding="utf-8") as log:
-            self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
-        assert self._process.stdout is not None
+            self._process = nursery().start(arguments, log)
         line = self._process.stdout.readline()
         if not line.startswith(_READY):
             self._process.wait(10)
@@ -100,7 +100,7 @@ class Sandbox:
         return self._end(signal.SIGKILL)
 
     def _end(self, how: signal.Signals) -> int:
-        assert self._process is not None and self._process.stdout is not None
+        assert self._process is not None
         if self._http:
             self._http.close()
         if self._process.poll() is None:
@@ -177,6 +177,12 @@ class Sandbox:
         headers = {"Authorization": "Bearer sandbox"} | options.pop("headers", {})
         url = f"{self.url}/services/data/v67.0"
         return httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False, **options)
+
+
+@cache
+def nursery() -> Nursery:
+    """The one of this test process."""
+    return Nursery()
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 10.0, every: float = 0.05) -> Any:

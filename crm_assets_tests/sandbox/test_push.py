@@ -67,9 +67,8 @@ def test_batches_of_a_hundred(sandbox: Sandbox, api: httpx.Client, receiver: Rec
 
 def test_a_receiver_that_is_down_gets_it_later(sandbox: Sandbox, receiver: Receiver) -> None:
     receiver.statuses = [503, 500, 429]
-    started = time.monotonic()
     made = sandbox.create("Account", Name="One")
-    assert time.monotonic() - started < 1
+    assert receiver.statuses, "a writer does not wait for deliveries"
     wait_until(lambda: receiver.events)
     assert changes(receiver) == [("Account", made, "create")]
 
