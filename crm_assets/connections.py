@@ -67,6 +67,20 @@ class GuardSpec(_Strict):
         return value
 
 
+class QuotaSpec(_Strict):
+    """What our calls leave to the account's people and other apps."""
+
+    reserve: float = 0.05
+    """Of limits per hour or day: a share from 0 to below 1, or a number of calls."""
+
+    @field_validator("reserve")
+    @classmethod
+    def _is_amount(cls, value: float) -> float:
+        if value < 0:
+            raise ValueError("write a share from 0 to below 1, or a number of calls")
+        return value
+
+
 class ObjectSpec(_Strict):
     """What to do with one object of the CRM."""
 
@@ -108,6 +122,7 @@ class ConnectionSpec(_Strict):
     """Of the assets: e-mail addresses or ``team:name``."""
     options: dict[str, str | int | float | bool] = {}
     """Settings of the connector's own."""
+    quota: QuotaSpec = QuotaSpec()
     call_timeout_seconds: float = 120
     """After this long without a reply a call counts as lost."""
     longest_call_seconds: float = 600
@@ -291,7 +306,7 @@ def _explained(error: Any, path: Path, lines: Lines) -> str:
     where = _where(place, path, lines)
     match error["type"]:
         case "extra_forbidden":
-            models: dict[int, type[BaseModel]] = {1: ConnectionSpec, 3: ObjectSpec, 4: GuardSpec}
+            models: dict[int, type[BaseModel]] = {1: ConnectionSpec, 2: QuotaSpec, 3: ObjectSpec, 4: GuardSpec}
             known = list(models.get(len(place), ObjectSpec).model_fields)
             near = difflib.get_close_matches(place[-1], known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known keys are {', '.join(known)}"

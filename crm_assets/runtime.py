@@ -69,8 +69,12 @@ def database(settings: Settings) -> Iterator[Database]:
 
 
 def open_connector(db: Database, spec: ConnectionSpec, lane: str) -> Connector:
-    """The connector alone, its calls counted against ``lane``. Asks the CRM nothing."""
-    return registry.make(spec.config(), QuotaGate(db, spec.connection, lane))
+    """The connector alone, its calls counted against ``lane`` (see ``core.budget``). Asks the CRM nothing."""
+    config = spec.config()
+    gate = QuotaGate(db, spec.connection, lane, config.longest_call, spec.quota.reserve)
+    connector = registry.make(config, gate)
+    gate.declare(connector.budgets)
+    return connector
 
 
 def close_connector(connector: Connector) -> None:

@@ -39,11 +39,16 @@ class Gate(Protocol):
         """Calls that have left through this gate so far, of every kind."""
         ...
 
-    def call(self, api: str) -> AbstractContextManager[None]:
-        """Enclose one call; ``api`` names the kind (``query``, ``bulk``, ``write``, ``token`` …).
+    def call(self, api: str, cost: int = 1) -> AbstractContextManager[None]:
+        """Enclose one call; ``api`` names the kind (``query``, ``bulk``, ``write``, ``token`` …), ``cost`` its points
+        where the vendor counts those.
 
         Raises QuotaExhausted when the budget is used up. Waiting, if any, happens here and not in the connector.
         """
+        ...
+
+    def refused(self, name: str, after: timedelta) -> None:
+        """Report that the vendor refused a call for the limit ``name``: nobody calls against it for so long."""
         ...
 
     def observe(self, limits: Sequence[Limit]) -> None:

@@ -35,7 +35,7 @@ def mirror_checks(spec: ConnectionSpec, name: str) -> Iterator[dg.AssetChecksDef
         from crm_assets.core.errors import RetriableError
         from crm_assets.reconcile.compare import reconcile
 
-        with opened(spec, "reconciliation") as connection:
+        with opened(spec, "reconcile") as connection:
             try:
                 verdict = reconcile(connection.db, connection.connector, the_object(connection, table))
             except RetriableError as error:
@@ -57,7 +57,7 @@ def mirror_checks(spec: ConnectionSpec, name: str) -> Iterator[dg.AssetChecksDef
         from crm_assets.orchestration.drift import changes
         from crm_assets.store import catalog
 
-        with opened(spec, "reconciliation") as connection:
+        with opened(spec, "reconcile") as connection:
             stored = the_object(connection, table)
             columns = catalog.columns(connection.db, spec.connection, name)
             found = changes(stored, choose(connection.connector.describe(name, columns), spec.objects[name]))

@@ -1,80 +1,115 @@
-"""The gate every call goes through: it counts, keeps what the vendor says about its limits, and stops at them."""
+"""The gate every call goes through: it takes the call's part of each budget, and reports what the vendor counts."""
 
 from __future__ import annotations
 
+import itertools
+import os
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 
-from crm_assets.core.errors import QuotaExhausted
-from crm_assets.core.model import Limit
+from crm_assets.core.budget import Lane
+from crm_assets.core.model import Budget, Limit
+from crm_assets.quota.holder import Holder
+from crm_assets.quota.ledger import Ledger
 from crm_assets.store.database import Database
 
-_WRITE_EVERY_S = 1.0
-BELIEVED_S = 60.0
-"""How long the vendor's last word that the quota is out keeps our calls back before one asks again."""
+_OBSERVE_EVERY_S = 1.0
+_SURPRISE = 2
+"""Calls of others between two replies from which on the ledger is told at once."""
+_UNCOUNTED = frozenset({"token"})
+"""Kinds of call that no vendor counts."""
+
+_numbers = itertools.count(1)
 
 
 class QuotaGate:
-    """The gate of one process for one connection. Safe to use from several threads.
+    """The gate of one process for one lane of a connection. Safe to use from several threads."""
 
-    The vendor's own numbers decide: they count the calls of every process and of other apps too.
-    """
-
-    def __init__(self, db: Database, connection: str, lane: str) -> None:
+    def __init__(self, db: Database, connection: str, lane: str, longest_call: timedelta, reserve: float = 0.0) -> None:
         self._db = db
         self._connection = connection
-        self.lane = lane
+        self.lane = Lane(lane)
+        self._owner = f"{socket.gethostname()}:{os.getpid()}:{next(_numbers)}"
+        self._longest_call = longest_call
+        self._reserve = reserve
         self._lock = threading.Lock()
         self._calls = 0
-        self._seen: dict[str, tuple[Limit, float]] = {}
-        self._dirty = False
-        self._written_at = 0.0
+        self._holders: list[Holder] = []
+        self._seen: dict[str, tuple[Limit, int, float]] = {}
+        self._unwritten: dict[str, Limit] = {}
 
     @property
     def calls(self) -> int:
         return self._calls
 
+    def declare(self, budgets: Sequence[Budget]) -> None:
+        """The limits that calls are held to from now on."""
+        for budget in sorted(budgets, key=lambda one: one.name):
+            ledger = Ledger(self._db, self._connection, budget.name)
+            ledger.declare(budget, self._reserve)
+            self._holders.append(Holder(ledger, budget, self.lane, self._owner, self._longest_call))
+
     @contextmanager
-    def call(self, api: str) -> Iterator[None]:
-        """Count one call. QuotaExhausted while the vendor's last word is that nothing is left."""
+    def call(self, api: str, cost: int = 1) -> Iterator[None]:
+        """Enclose one call. Waits for short windows and slots; QuotaExhausted where that would be long."""
+        with ExitStack() as unless_it_leaves:
+            held = []
+            for holder in self._counting(api):
+                lease = holder.enter(cost)
+                held.append((holder, lease))
+                unless_it_leaves.callback(holder.forgo, lease, cost)
+            unless_it_leaves.pop_all()
         with self._lock:
-            for limit, at in self._seen.values():
-                if limit.used >= limit.limit and time.monotonic() - at < BELIEVED_S and api != "token":
-                    raise QuotaExhausted(
-                        f"{self._connection}: {limit.name} is used up ({limit.used} of {limit.limit})",
-                        until=datetime.now(UTC) + timedelta(seconds=BELIEVED_S - (time.monotonic() - at)),
-                    )
             self._calls += 1
-        yield
+        try:
+            yield
+        finally:
+            for holder, lease in held:
+                holder.leave(lease, cost)
 
     def observe(self, limits: Sequence[Limit]) -> None:
-        """Keep the vendor's numbers; the table gets them at most once a second."""
+        """Keep the vendor's numbers; the ledger gets them once a second, and at once when others have been calling."""
+        told: list[Limit] = []
         with self._lock:
             for limit in limits:
-                self._seen[limit.name] = (limit, time.monotonic())
-            self._dirty = True
-            if time.monotonic() - self._written_at < _WRITE_EVERY_S:
-                return
-            self._written_at = time.monotonic()
-        self.flush()
+                for holder in self._holders:
+                    if holder.budget.name == limit.name:
+                        holder.shrink(limit)
+                self._unwritten[limit.name] = limit
+                before, calls, at = self._seen.get(limit.name, (limit, self._calls, float("-inf")))
+                ours = self._calls - calls + _SURPRISE
+                if (
+                    time.monotonic() - at >= _OBSERVE_EVERY_S
+                    or limit.limit != before.limit
+                    or limit.used - before.used > ours
+                    or limit.used >= limit.limit
+                ):
+                    told.append(self._unwritten.pop(limit.name))
+                    self._seen[limit.name] = (limit, self._calls, time.monotonic())
+        for limit in told:
+            Ledger(self._db, self._connection, limit.name).observe(limit)
 
-    def flush(self) -> None:
-        """Write what has been seen since the last time."""
-        with self._lock:
-            if not self._dirty:
-                return
-            limits = [limit for limit, _ in self._seen.values()]
-            self._dirty = False
-        with self._db.transaction() as conn:
-            conn.cursor().executemany(
-                """INSERT INTO crm_assets.quota (connection, name, used, "limit") VALUES (%s, %s, %s, %s)
-                   ON CONFLICT (connection, name) DO UPDATE
-                       SET used = excluded.used, "limit" = excluded."limit", updated_at = clock_timestamp()""",
-                [(self._connection, limit.name, limit.used, limit.limit) for limit in limits],
-            )
+    def refused(self, name: str, after: timedelta) -> None:
+        """The vendor refused a call for the limit ``name``; nobody calls against it before ``after`` has passed."""
+        for holder in self._holders:
+            if holder.budget.name == name:
+                holder.refuse(after)
 
     def close(self) -> None:
-        self.flush()
+        """Write what has been seen, give back what is leased."""
+        with self._lock:
+            told, self._unwritten = list(self._unwritten.values()), {}
+        for limit in told:
+            Ledger(self._db, self._connection, limit.name).observe(limit)
+        for holder in self._holders:
+            holder.close()
+
+    def _counting(self, api: str) -> list[Holder]:
+        """In the order of their names: slots and windows are always taken in the same order."""
+        if api in _UNCOUNTED:
+            return []
+        return [one for one in self._holders if one.budget.apis is None or api in one.budget.apis]

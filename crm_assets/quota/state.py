@@ -1,17 +1,20 @@
-"""What the vendor last said about its limits, for those who make no call themselves."""
+"""How the budgets stand, for those who make no call themselves: schedules, checks, the status."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from crm_assets.quota.gate import BELIEVED_S
+from crm_assets.core.budget import LONG, Account, Lane, ends
+from crm_assets.quota.ledger import BELIEVED
 from crm_assets.store.database import Conn
+
+_HOUR = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """``used`` of ``limit`` calls, as the vendor counted them at ``updated_at``."""
+    """``used`` of ``limit`` calls: as the vendor counted them at ``updated_at``, or as we do where it tells nothing."""
 
     name: str
     used: int
@@ -22,27 +25,65 @@ class Usage:
     def out(self) -> bool:
         return self.used >= self.limit
 
-    @property
-    def until(self) -> datetime:
-        """When the vendor is asked again: its window moves meanwhile, and only its own numbers say how far."""
-        return self.updated_at + timedelta(seconds=BELIEVED_S)
+
+@dataclass(frozen=True, slots=True)
+class UsedUp:
+    """A long window has nothing left for a lane; ``until`` is when it is asked for again."""
+
+    name: str
+    used: int
+    limit: int
+    until: datetime
 
 
 def usage(conn: Conn, connection: str) -> list[Usage]:
-    """All limits of a connection as last seen."""
+    """All budgets of a connection as they stand now."""
     rows = conn.execute(
-        'SELECT name, used, "limit", updated_at FROM crm_assets.quota WHERE connection = %s ORDER BY name',
+        'SELECT name, used, "limit", updated_at FROM crm_assets.quota_usage WHERE connection = %s ORDER BY name',
         (connection,),
     ).fetchall()
     return [Usage(*row) for row in rows]
 
 
-def used_up(conn: Conn, connection: str) -> Usage | None:
-    """The limit that keeps all calls back now, the longest-lasting one if there are several."""
+def used_up(conn: Conn, connection: str, lane: Lane = Lane.INCREMENTAL) -> UsedUp | None:
+    """The long window that keeps the lane's calls back now, the longest-lasting one if there are several."""
     row = conn.execute(
-        """SELECT name, used, "limit", updated_at FROM crm_assets.quota
-            WHERE connection = %s AND used >= "limit" AND updated_at > clock_timestamp() - %s
-            ORDER BY updated_at DESC LIMIT 1""",
-        (connection, timedelta(seconds=BELIEVED_S)),
+        """SELECT q.name, u.used, u."limit",
+                  greatest(l.denied_until, CASE WHEN q.used >= q."limit" THEN q.updated_at + %(believed)s END) AS until
+             FROM crm_assets.quota q
+             JOIN crm_assets.quota_usage u USING (connection, name)
+             LEFT JOIN crm_assets.quota_lane l
+                    ON l.connection = q.connection AND l.name = q.name AND l.lane = %(lane)s
+            WHERE q.connection = %(c)s AND coalesce(q.period, %(long)s) >= %(long)s
+              AND (l.denied_until > clock_timestamp()
+                   OR q.used >= q."limit" AND q.updated_at > clock_timestamp() - %(believed)s)
+            ORDER BY until DESC LIMIT 1""",
+        {"c": connection, "lane": lane, "believed": BELIEVED, "long": LONG},
     ).fetchone()
-    return Usage(*row) if row else None
+    return UsedUp(*row) if row else None
+
+
+def forecast(conn: Conn, connection: str) -> dict[str, datetime]:
+    """When each long window will be used up if calls go on as in the last hour; without those that will not."""
+    found: dict[str, datetime] = {}
+    for name, limit, period, reserve, used, now, recent in conn.execute(
+        """SELECT q.name, q."limit", q.period, q.reserve, u.used, clock_timestamp(),
+                  coalesce((SELECT sum(s.calls) FROM crm_assets.quota_spent s
+                             WHERE s.connection = q.connection AND s.name = q.name
+                               AND s.free_at > clock_timestamp() + q.period - %(hour)s), 0)::float8
+             FROM crm_assets.quota q JOIN crm_assets.quota_usage u USING (connection, name)
+            WHERE q.connection = %(c)s AND q.period >= %(long)s""",
+        {"c": connection, "long": LONG, "hour": _HOUR},
+    ).fetchall():
+        returning = {
+            int(hour): int(calls)
+            for hour, calls in conn.execute(
+                """SELECT ceil(extract(epoch FROM free_at - %(now)s) / 3600), sum(calls) FROM crm_assets.quota_spent
+                    WHERE connection = %(c)s AND name = %(n)s AND free_at > %(now)s GROUP BY 1""",
+                {"c": connection, "n": name, "now": now},
+            )
+        }
+        after = ends(Account(limit, period, reserve=reserve), used, recent, returning, _HOUR)
+        if after is not None:
+            found[name] = now + after
+    return found

@@ -12,6 +12,7 @@ from psycopg import sql
 from crm_assets import runtime
 from crm_assets.connections import ConnectionSpec
 from crm_assets.connectors.base import Connector
+from crm_assets.core.budget import LONG
 from crm_assets.core.model import Object
 from crm_assets.events import drain as events
 from crm_assets.relay.worker import LINGER, Turn, Worker, linger
@@ -147,9 +148,12 @@ class Link:
             try:
                 with self._db.transaction() as conn:
                     row = conn.execute(
-                        """SELECT used, "limit" FROM crm_assets.quota
-                            WHERE connection = %s AND name = 'daily_calls'""",
-                        (self.name,),
+                        # The window that is nearest to its end; a short one is waited for, not spared.
+                        """SELECT u.used, u."limit" FROM crm_assets.quota_usage u
+                             JOIN crm_assets.quota q USING (connection, name)
+                            WHERE connection = %s AND q.period >= %s
+                            ORDER BY u.used::float8 / greatest(u."limit", 1) DESC LIMIT 1""",
+                        (self.name, LONG),
                     ).fetchone()
             except psycopg.Error:
                 return self._linger  # the turn that follows meets the same fault and backs off

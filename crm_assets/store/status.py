@@ -53,7 +53,7 @@ def _connection(conn: Conn, connection: str) -> dict[str, Any]:
         "quota": {
             name: {"used": used, "limit": limit}
             for name, used, limit in conn.execute(
-                'SELECT name, used, "limit" FROM crm_assets.quota WHERE connection = %s ORDER BY name',
+                'SELECT name, used, "limit" FROM crm_assets.quota_usage WHERE connection = %s ORDER BY name',
                 (connection,),
             )
         },

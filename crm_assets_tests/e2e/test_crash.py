@@ -31,7 +31,7 @@ work, url, home, spec = sys.argv[1:]
 spec = ConnectionSpec.model_validate_json(spec)
 settings = Settings(database_url=url, home=Path(home))
 db = Database(url)
-connection = runtime.open_connection(settings, db, spec, "crash")
+connection = runtime.open_connection(settings, db, spec, "incremental")
 print("started", flush=True)
 while True:
     if work == "sync":

@@ -33,7 +33,7 @@ class Link:
     def __init__(self, sandbox: Sandbox, db: Database, home: Path, spec: ConnectionSpec) -> None:
         self.sandbox, self.db, self.home, self.spec = sandbox, db, home, spec
         self.settings = Settings(database_url=db.url, home=home)
-        self.connection = runtime.open_connection(self.settings, db, spec, "test")
+        self.connection = runtime.open_connection(self.settings, db, spec, "incremental")
         self.connector = self.connection.connector
 
     def object(self, table: str) -> Object:

@@ -164,15 +164,68 @@ CREATE TABLE crm_assets.drift (
 );
 CREATE UNIQUE INDEX drift_open ON crm_assets.drift (connection, object, id, kind, field) WHERE state = 'open';
 
--- The vendor's limits as last seen.
+-- The budgets of a connection: the vendor's limits as documented, and as its replies tell them.
 CREATE TABLE crm_assets.quota (
-    connection  text NOT NULL,
-    name        text NOT NULL,
-    used        bigint NOT NULL,
-    "limit"     bigint NOT NULL,
-    updated_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    connection    text NOT NULL,
+    name          text NOT NULL,
+    used          bigint NOT NULL,
+    "limit"       bigint NOT NULL,
+    updated_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- The rolling window; null: so many calls at once.
+    period        interval,
+    reserve       bigint NOT NULL DEFAULT 0,
+    -- Calls of other apps, as far as the vendor's numbers of seen_at show them.
+    others        bigint NOT NULL DEFAULT 0,
+    seen_at       timestamptz,
+    blocked_until timestamptz,
     PRIMARY KEY (connection, name)
 );
+
+-- Calls leased to a process. gone_at: when the last of them must have ended, whatever became of the process.
+CREATE TABLE crm_assets.quota_block (
+    block_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    connection  text NOT NULL,
+    name        text NOT NULL,
+    lane        text NOT NULL,
+    owner       text NOT NULL,
+    calls       bigint NOT NULL,
+    taken_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    gone_at     timestamptz NOT NULL
+);
+CREATE INDEX quota_block_budget ON crm_assets.quota_block (connection, name);
+
+-- Calls that ended and still count, until free_at.
+CREATE TABLE crm_assets.quota_spent (
+    connection  text NOT NULL,
+    name        text NOT NULL,
+    lane        text NOT NULL,
+    free_at     timestamptz NOT NULL,
+    calls       bigint NOT NULL,
+    PRIMARY KEY (connection, name, lane, free_at)
+);
+
+-- Which lanes ask, and how long a long window has nothing for them.
+CREATE TABLE crm_assets.quota_lane (
+    connection    text NOT NULL,
+    name          text NOT NULL,
+    lane          text NOT NULL,
+    asked_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    denied_until  timestamptz,
+    PRIMARY KEY (connection, name, lane)
+);
+
+-- How the budgets stand: as the vendor counts, or as we do where it tells nothing or what it told has left the window.
+CREATE VIEW crm_assets.quota_usage AS
+SELECT q.connection, q.name, q."limit", q.updated_at,
+       CASE WHEN q.period IS NULL OR q.seen_at IS NULL THEN greatest(q.used, ours.calls)
+            WHEN q.seen_at < clock_timestamp() - q.period THEN ours.calls
+            ELSE q.used END AS used
+  FROM crm_assets.quota q
+ CROSS JOIN LATERAL (
+    SELECT (coalesce((SELECT sum(s.calls) FROM crm_assets.quota_spent s
+                       WHERE s.connection = q.connection AND s.name = q.name AND s.free_at > clock_timestamp()), 0)
+          + coalesce((SELECT sum(b.calls) FROM crm_assets.quota_block b
+                       WHERE b.connection = q.connection AND b.name = q.name), 0))::bigint AS calls) ours;
 
 -- What the relay did, for Dagster to show; and that it lives.
 CREATE TABLE crm_assets.activity (

@@ -1,0 +1,1 @@
+"""Budgets shared by processes."""
