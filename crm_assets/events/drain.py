@@ -26,7 +26,7 @@ from crm_assets.core.errors import (
     UnknownOutcome,
 )
 from crm_assets.core.model import Object, Page, Poison, Source
-from crm_assets.store import catalog, inbox, setaside, stage
+from crm_assets.store import catalog, inbox, merges, setaside, stage
 from crm_assets.store.apply import Applied, apply
 from crm_assets.store.database import Conn, Database
 
@@ -216,6 +216,7 @@ class _Drain:
         with self._db.transaction() as conn:
             self._same_describe(conn, obj)
             poison = [*page.poison, *self._put(conn, obj, page.table, observed_at)]
+            merges.note(conn, self._connection, obj.table, page.merged, observed_at)
             stage.put_deleted(conn, self._connection, obj, [(i, None) for i in absent], Source.ID, observed_at)
             setaside.record(conn, self._connection, obj.table, poison)
             inbox.finish(conn, held, ids=ids)

@@ -21,7 +21,7 @@ from crm_assets.mirror.ahead import ahead
 from crm_assets.mirror.describing import Described, describe
 from crm_assets.mirror.land import joined, land, verify
 from crm_assets.mirror.report import SyncReport
-from crm_assets.store import loads, setaside, stage
+from crm_assets.store import loads, merges, setaside, stage
 from crm_assets.store.apply import Applied, apply
 from crm_assets.store.database import Database, statement
 from crm_assets.store.ddl import stage_schema
@@ -180,8 +180,9 @@ class _Pages:
     def __iter__(self) -> Iterator[Page]:
         seen = 0
         for page in self._pages:
-            if page.poison:
+            if page.poison or page.merged:
                 with self._db.transaction() as conn:
+                    merges.note(conn, self._load.connection, self._load.table, page.merged, self._load.observed_at)
                     self.aside += setaside.record(conn, self._load.connection, self._load.table, page.poison)
             seen += page.table.num_rows
             if self._progress is not None:

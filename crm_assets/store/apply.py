@@ -18,7 +18,7 @@ from psycopg import sql
 from psycopg.errors import LockNotAvailable
 
 from crm_assets.core.model import Guard, Object
-from crm_assets.store import apply_single, guards, setaside
+from crm_assets.store import apply_single, guards, merges, setaside
 from crm_assets.store.apply_sql import TEMPORARY, ApplySql
 from crm_assets.store.database import Conn, Database, as_sync_role, statement
 
@@ -77,6 +77,7 @@ def apply(db: Database, connection: str, obj: Object, *, batch: int = BATCH) -> 
             if last is None:
                 break
             after = last
+        _merges(db, statements, work)
         _close_loads(db, statements)
     except _Busy:
         return replace(work.done, busy=True)
@@ -229,6 +230,17 @@ def _links(db: Database, q: ApplySql) -> None:
                 apply_single.set_id(conn, q, row_id, record_id)
         except LockNotAvailable:
             continue
+
+
+def _merges(db: Database, q: ApplySql, work: _Pass) -> None:
+    """What the CRM has merged; after the batches, so that a survivor that came with its loser is there."""
+    with db.transaction() as conn:
+        any_waits, rows = merges.waiting(conn, q)
+    for record_id in rows:
+        work.add(deleted=_one(db, q, apply_single.merged, record_id))
+    if any_waits:
+        with _transaction(db, q) as conn:
+            merges.follow(conn, q)
 
 
 def _close_loads(db: Database, q: ApplySql) -> None:

@@ -58,26 +58,28 @@ def delete(conn: Conn, q: ApplySql, record_id: str) -> int:
             if source != "id":
                 _reread(conn, q, record_id, "deleted and alive at the same version")
                 return _consume(conn, q, record_id, 0)
-    conn.execute("SAVEPOINT deletion")
-    try:
-        conn.execute(statement("DELETE FROM {mirror} WHERE row_id = %s", **_names(q)), (row_id,))
-        conn.execute("RELEASE SAVEPOINT deletion")
-    except ForeignKeyViolation as error:
-        conn.execute("ROLLBACK TO SAVEPOINT deletion")
-        if deleted_at is None:
-            conn.execute(
-                statement(
-                    """UPDATE {mirror} SET _deleted_at = clock_timestamp(), _observed_at = %s,
-                              _version = coalesce(%s, _version) WHERE row_id = %s""",
-                    **_names(q),
-                ),
-                (observed_at, version, row_id),
-            )
-        _drift(conn, q, record_id, "delete_blocked", f"a foreign key holds the row: {error.diag.constraint_name}")
-    else:
-        _bury(conn, q, row_id, record_id, values, version, observed_at)
-        setaside.clear(conn, q.connection, q.obj.table, [record_id])
+    _remove(conn, q, row_id, record_id, values, version, observed_at, held_already=deleted_at is not None)
     return _consume(conn, q, record_id, 1)
+
+
+def merged(conn: Conn, q: ApplySql, record_id: str) -> int:
+    """The record was merged into another one: its row leaves the mirror like a deleted one."""
+    row = conn.execute(
+        statement(
+            """SELECT m.row_id, m._version, g.observed_at, to_jsonb(m) FROM {mirror} m
+                 JOIN crm_assets.merge g ON g.connection = {connection} AND g.object = {object} AND g.id = m.id
+                WHERE m.id = %s AND g.done_at IS NULL AND m._deleted_at IS NULL
+                  AND (m._observed_at IS NULL OR m._observed_at <= g.observed_at)
+                  FOR UPDATE OF m""",
+            **_names(q),
+        ),
+        (record_id,),
+    ).fetchone()
+    if row is None:
+        return 0
+    row_id, version, observed_at, values = row
+    _remove(conn, q, row_id, record_id, values, version, observed_at)
+    return 1
 
 
 def lift(conn: Conn, q: ApplySql, record_id: str) -> int:
@@ -104,13 +106,15 @@ def lift(conn: Conn, q: ApplySql, record_id: str) -> int:
         (record_id,),
     ).rowcount
     if born:
-        conn.execute(
-            statement(
-                "DELETE FROM crm_assets.tombstone WHERE connection = {connection} AND object = {object} AND id = %s",
-                **_names(q),
-            ),
-            (record_id,),
-        )
+        for table in ("tombstone", "alias", "merge"):
+            conn.execute(
+                statement(
+                    "DELETE FROM {table} WHERE connection = {connection} AND object = {object} AND id = %s",
+                    table=sql.Identifier("crm_assets", table),
+                    **_names(q),
+                ),
+                (record_id,),
+            )
         return _consume(conn, q, record_id, 1)
     return 0
 
@@ -310,6 +314,38 @@ def _show(conn: Conn, q: ApplySql, row_id: UUID, values: dict[str, Any]) -> int:
         ),
         (Jsonb(values), row_id),
     ).rowcount
+
+
+def _remove(
+    conn: Conn,
+    q: ApplySql,
+    row_id: UUID,
+    record_id: str,
+    values: Any,
+    version: Any,
+    observed_at: Any,
+    held_already: bool = False,
+) -> None:
+    """Take a row out of the mirror; one that a foreign key of the product holds stays, marked and reported."""
+    conn.execute("SAVEPOINT deletion")
+    try:
+        conn.execute(statement("DELETE FROM {mirror} WHERE row_id = %s", **_names(q)), (row_id,))
+        conn.execute("RELEASE SAVEPOINT deletion")
+    except ForeignKeyViolation as error:
+        conn.execute("ROLLBACK TO SAVEPOINT deletion")
+        if not held_already:
+            conn.execute(
+                statement(
+                    """UPDATE {mirror} SET _deleted_at = clock_timestamp(), _observed_at = %s,
+                              _version = coalesce(%s, _version) WHERE row_id = %s""",
+                    **_names(q),
+                ),
+                (observed_at, version, row_id),
+            )
+        _drift(conn, q, record_id, "delete_blocked", f"a foreign key holds the row: {error.diag.constraint_name}")
+    else:
+        _bury(conn, q, row_id, record_id, values, version, observed_at)
+        setaside.clear(conn, q.connection, q.obj.table, [record_id])
 
 
 def _revive(conn: Conn, q: ApplySql, row_id: UUID) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -214,17 +214,25 @@ def _identify(conn: Conn, connection: str, obj: Object, writes: Sequence[Write])
 
 
 def _refer(conn: Conn, connection: str, obj: Object, writes: Sequence[Write]) -> list[Write]:
-    """Replace row_ids in references by the ids they have by now; who has to wait for one is told for whom."""
+    """Replace row_ids in references by the ids they have by now, and merged records by the ones that were kept; who
+    has to wait for an id is told for whom."""
+    columns = {fld.column: fld.reference_to for fld in obj.fields if fld.reference_to}
+    kept = _survivors(conn, connection, {w.new[c] for w in writes for c in columns if isinstance(w.new.get(c), str)})
     result = []
     for write in writes:
         found: dict[str, str] = {}
         waiting: str | None = None
-        for column, value in write.new.items():
-            fld = obj.by_column.get(column)
-            row_id = as_row_id(value) if fld is not None and fld.reference_to else None
-            if fld is None or row_id is None:
+        for column, targets in columns.items():
+            value = write.new.get(column)
+            if not isinstance(value, str):
                 continue
-            known = _id_of(conn, connection, fld.reference_to, row_id)
+            row_id = as_row_id(value)
+            if row_id is None:
+                survivors = [kept[target, value] for target in targets if (target, value) in kept]
+                if survivors:
+                    found[column] = survivors[0]
+                continue
+            known = _id_of(conn, connection, targets, row_id)
             if known is None:
                 waiting = f"{column} {row_id}"
                 break
@@ -240,23 +248,41 @@ def _refer(conn: Conn, connection: str, obj: Object, writes: Sequence[Write]) ->
     return result
 
 
+def _survivors(conn: Conn, connection: str, ids: Collection[str]) -> dict[tuple[str, str], str]:
+    """By (API name, id) of records that were merged away, the id of the one that was kept."""
+    if not ids:
+        return {}
+    return {
+        (name, record_id): survivor_id
+        for name, record_id, survivor_id in conn.execute(
+            """SELECT o.name, a.id, a.survivor_id
+                 FROM crm_assets.alias a JOIN crm_assets.object o ON o.connection = a.connection AND o.object = a.object
+                WHERE a.connection = %s AND a.id = ANY (%s) AND a.survivor_id IS NOT NULL""",
+            (connection, list(ids)),
+        )
+    }
+
+
 def _id_of(conn: Conn, connection: str, targets: Sequence[str], row_id: UUID) -> str | None:
+    """The id that stands for a row_id by now, a merged record's being the survivor's; None if it has none yet."""
     for (table,) in conn.execute(
-        "SELECT object FROM crm_assets.object WHERE connection = %s AND name = ANY (%s)",
-        (connection, list(targets)),
+        "SELECT object FROM crm_assets.object WHERE connection = %s AND name = ANY (%s)", (connection, list(targets))
     ).fetchall():
         row = conn.execute(
-            statement("SELECT id FROM {m} WHERE row_id = %s", m=sql.Identifier(connection, table)), (row_id,)
+            statement(
+                """SELECT survivor_id FROM crm_assets.alias
+                    WHERE connection = %(c)s AND object = %(o)s AND row_id = %(row_id)s
+                   UNION ALL SELECT id FROM {mirror} WHERE row_id = %(row_id)s AND id IS NOT NULL
+                   -- Confirmed but not applied yet: the outbox already knows the id.
+                   UNION ALL SELECT id FROM crm_assets.outbox
+                    WHERE connection = %(c)s AND object = %(o)s AND row_id = %(row_id)s AND op = 'create'
+                      AND state = 'confirmed' AND id IS NOT NULL
+                   LIMIT 1""",
+                mirror=sql.Identifier(connection, table),
+            ),
+            {"c": connection, "o": table, "row_id": row_id},
         ).fetchone()
         if row is not None and row[0] is not None:
-            return str(row[0])
-        # Confirmed but not applied yet: the outbox already knows the id.
-        row = conn.execute(
-            """SELECT id FROM crm_assets.outbox WHERE connection = %s AND object = %s AND row_id = %s
-                AND op = 'create' AND state = 'confirmed' AND id IS NOT NULL""",
-            (connection, table, row_id),
-        ).fetchone()
-        if row is not None:
             return str(row[0])
     return None
 

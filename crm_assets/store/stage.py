@@ -8,6 +8,7 @@ from datetime import datetime
 from psycopg import sql
 
 from crm_assets.core.model import Object, Page, Source
+from crm_assets.store import merges
 from crm_assets.store.database import Conn, statement
 from crm_assets.store.ddl import stage_schema
 
@@ -16,8 +17,9 @@ def put(conn: Conn, connection: str, obj: Object, page: Page, source: Source, ob
     """Stage the records of a page, visible to ``apply`` at commit. Returns their number.
 
     ``observed_at`` is the database's clock before the request was sent. The page is cast to the described schema
-    first; one that does not fit raises and nothing is staged.
+    first; one that does not fit raises and nothing is staged. What the page says about merges is noted with it.
     """
+    merges.note(conn, connection, obj.table, page.merged, observed_at)
     if page.table.num_rows == 0:
         return 0
     table = page.table.select(obj.page_schema().names).cast(obj.page_schema())

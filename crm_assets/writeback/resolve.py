@@ -18,7 +18,7 @@ from crm_assets.store.outbox import Write
 from crm_assets.store.settle import Settlement, settle
 from crm_assets.writeback import theirs
 from crm_assets.writeback.report import WritebackReport
-from crm_assets.writeback.send import disagree, since
+from crm_assets.writeback.send import disagree, since, why_gone
 
 
 def resolve_unknown(db: Database, connector: Connector, obj: Object, report: WritebackReport) -> None:
@@ -64,7 +64,7 @@ def _known(
         record = found.records.get(write.id or "")
         if record is None or record.deleted:
             state = "confirmed" if write.op is Op.DELETE else "rejected"
-            result.append(Settlement(write, state, reason="the record is deleted in the CRM"))
+            result.append(Settlement(write, state, reason=why_gone(db, connector.config.name, obj, write)))
             continue
         base = record_from_json(obj, write.base)
         if write.op is Op.DELETE:

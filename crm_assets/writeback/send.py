@@ -14,7 +14,7 @@ from crm_assets.core.errors import CrmAssetsError, ObjectUnavailable, RejectedEr
 from crm_assets.core.model import Mutation, Object, Op, Outcome, Policy, Result
 from crm_assets.core.preflight import problems
 from crm_assets.core.values import from_json, record_from_json, record_to_json
-from crm_assets.store import conflicts
+from crm_assets.store import conflicts, merges
 from crm_assets.store.database import Database
 from crm_assets.store.outbox import Write
 from crm_assets.store.settle import Settlement, settle
@@ -22,7 +22,6 @@ from crm_assets.writeback import theirs
 from crm_assets.writeback.report import WritebackReport
 
 _LONGEST_PAUSE = timedelta(minutes=5)
-_GONE = "the record is deleted in the CRM"
 _UNREADABLE = "the CRM's record is set aside (see crm_assets.drift); it cannot be compared before it is written"
 
 
@@ -80,7 +79,8 @@ def _send(db: Database, connector: Connector, obj: Object, group: Sequence[Write
         return
     report.add(obj.table, sent=len(group))
     by_seq = {outcome.seq: outcome for outcome in outcomes}
-    _settle(db, connector.config.name, obj, [_settlement(w, by_seq.get(w.seq)) for w in group], report)
+    connection = connector.config.name
+    _settle(db, connection, obj, [_settlement(db, connection, obj, w, by_seq.get(w.seq)) for w in group], report)
 
 
 def _with_row_id(obj: Object, write: Write) -> Write:
@@ -135,7 +135,7 @@ def _compare(
             gone = (
                 Settlement(write, "confirmed", reason="it was deleted in the CRM already")
                 if write.op is Op.DELETE
-                else Settlement(write, "rejected", reason=_GONE)
+                else Settlement(write, "rejected", reason=why_gone(db, connection, obj, write))
             )
             _settle(db, connection, obj, [gone], report)
             continue
@@ -193,11 +193,17 @@ def disagree(
     return conflicts.settle(db, connector.config.name, obj, write, ruling, shown, record.version)
 
 
+def why_gone(db: Database, connection: str, obj: Object, write: Write) -> str:
+    """Why a write of a record that is no more is refused."""
+    kept = merges.survivor(db, connection, obj.table, write.id)
+    return f"the record was merged into {kept} in the CRM" if kept else "the record is deleted in the CRM"
+
+
 def _mutation(obj: Object, write: Write) -> Mutation:
     return Mutation(write.seq, write.op, write.row_id, write.id, record_from_json(obj, write.new))
 
 
-def _settlement(write: Write, outcome: Outcome | None) -> Settlement:
+def _settlement(db: Database, connection: str, obj: Object, write: Write, outcome: Outcome | None) -> Settlement:
     if outcome is None:
         return Settlement(write, "unknown", reason="the reply did not mention this write")
     match outcome.result:
@@ -208,7 +214,7 @@ def _settlement(write: Write, outcome: Outcome | None) -> Settlement:
         case Result.GONE if write.op is Op.DELETE:
             return Settlement(write, "confirmed", reason="it was deleted in the CRM already")
         case Result.GONE:
-            return Settlement(write, "rejected", reason=outcome.reason or _GONE)
+            return Settlement(write, "rejected", reason=why_gone(db, connection, obj, write))
         case Result.RETRY:
             return Settlement(write, "pending", reason=outcome.reason, retry_after=_pause(write.attempts))
         case Result.CHANGED:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +21,7 @@ def page_from_json(obj: Object, records: Sequence[dict[str, Any]], following: st
     columns = {name: [as_text(record.get(name)) for record in records] for name in names}
     deleted = [record.get("IsDeleted") is True for record in records]
     table = pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
-    return typed_page(obj, table, pa.array(deleted, pa.bool_()), following)
+    return _with_merges(obj, typed_page(obj, table, pa.array(deleted, pa.bool_()), following))
 
 
 def page_from_csv(obj: Object, body: bytes, following: str | None = None) -> Page:
@@ -44,4 +45,13 @@ def page_from_csv(obj: Object, body: bytes, following: str | None = None) -> Pag
         flags = pc.fill_null(pc.equal(table["IsDeleted"], "true"), False)
     else:
         flags = pa.array([False] * table.num_rows, pa.bool_())
-    return typed_page(obj, table, flags, following)
+    return _with_merges(obj, typed_page(obj, table, flags, following))
+
+
+def _with_merges(obj: Object, page: Page) -> Page:
+    """A record that was merged away is deleted and names the one that was kept."""
+    fld = obj.by_name.get("MasterRecordId")
+    if fld is None:
+        return page
+    lost = page.table.filter(pc.and_(page.table["_deleted"], pc.is_valid(page.table[fld.column])))
+    return replace(page, merged=tuple(zip(lost["id"].to_pylist(), lost[fld.column].to_pylist(), strict=True)))

@@ -142,7 +142,11 @@ def _joined(obj: Object, pages: Sequence[Page]) -> Page:
     import pyarrow as pa
 
     tables = [page.table for page in pages] or [obj.page_schema().empty_table()]
-    return Page(pa.concat_tables(tables), tuple(poison for page in pages for poison in page.poison))
+    return Page(
+        pa.concat_tables(tables),
+        tuple(poison for page in pages for poison in page.poison),
+        merged=tuple(pair for page in pages for pair in page.merged),
+    )
 
 
 def _bulk(client: Client, obj: Object, statement: str) -> Iterator[Page]:

@@ -135,17 +135,34 @@ CREATE TABLE crm_assets.guard (
 );
 CREATE UNIQUE INDEX guard_open ON crm_assets.guard (connection, object, direction) WHERE state = 'open';
 
--- Records merged in the CRM: the loser's identity leads to the survivor's.
+-- What the CRM said about merges, by id; open until the mirror has followed.
+CREATE TABLE crm_assets.merge (
+    connection   text NOT NULL,
+    object       text NOT NULL,
+    id           text NOT NULL,
+    survivor_id  text NOT NULL,
+    observed_at  timestamptz NOT NULL,
+    done_at      timestamptz,
+    PRIMARY KEY (connection, object, id)
+);
+CREATE INDEX merge_open ON crm_assets.merge (connection, object) WHERE done_at IS NULL;
+CREATE INDEX merge_survivor ON crm_assets.merge (connection, object, survivor_id);
+
+-- A row_id that is no row's any more, and the row that stands for it: the other one of a merge in the CRM, or of a
+-- record that came to two rows. Chains are resolved; ``survivor`` is null while no mirror row has ``survivor_id``.
 CREATE TABLE crm_assets.alias (
     connection    text NOT NULL,
     object        text NOT NULL,
     row_id        uuid NOT NULL,
     id            text,
-    survivor      uuid NOT NULL,
+    survivor      uuid,
     survivor_id   text,
     merged_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (connection, object, row_id)
 );
+CREATE INDEX alias_id ON crm_assets.alias (connection, id);
+CREATE INDEX alias_survivor_id ON crm_assets.alias (connection, object, survivor_id);
+CREATE INDEX alias_waiting ON crm_assets.alias (connection, object) WHERE survivor IS NULL;
 
 -- Differences between both ends that are known and not mended yet, set-aside records among them.
 CREATE TABLE crm_assets.drift (
