@@ -137,6 +137,7 @@ def _request(http: HttpRequest, body: bytes, name: str) -> Request:
         f"http://{host}{prefix}",
         (path, own, f"{path}?{text}"),
         tuple(pairs),
+        http.scope["raw_path"].decode("latin-1"),
     )
 
 

@@ -16,6 +16,7 @@ class Request:
 
     ``query`` keeps the last value of each name, ``pairs`` all of them. ``url`` is the address under which the caller
     reached this room. ``paths`` are the spellings of the path that the pattern of an ordered fault may match.
+    ``sent`` is the path as it was sent: with its prefix and its escapes, as a signature covers it.
     """
 
     method: str
@@ -26,6 +27,7 @@ class Request:
     url: str
     paths: tuple[str, ...]
     pairs: tuple[tuple[str, str], ...] = ()
+    sent: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,6 @@ from .faults import EVENT_KINDS, Faults
 log = logging.getLogger(__name__)
 
 _LINGER = 0.02
-_BATCH = 100
 _HOLD = 1.0
 _MOST_WAITING = 200_000
 
@@ -43,6 +42,10 @@ class Form(Protocol):
     @property
     def ordered(self) -> bool:
         """Whether a delivery that fails holds back those behind it."""
+
+    @property
+    def batch(self) -> int:
+        """How many events one delivery may hold."""
 
     @property
     def patience_seconds(self) -> float:
@@ -156,7 +159,7 @@ class _Lane:
                 await asyncio.sleep(_LINGER)
                 self._wake.clear()
                 while self._waiting:
-                    count = min(_BATCH, len(self._waiting))
+                    count = min(self._form.batch, len(self._waiting))
                     await self._deliver([self._waiting.popleft() for _ in range(count)])
 
     async def _deliver(self, events: list[Any]) -> None:

@@ -21,6 +21,7 @@ class SignedForm:
     """``{"connection", "events"}``, signed with a time. Only what may pass by itself is tried again."""
 
     ordered = True
+    batch = 100
     patience_seconds = 60.0
 
     def __init__(self, connection: str) -> None:

@@ -1,0 +1,1 @@
+"""A NetSuite account: SuiteTalk REST, SuiteQL, the metadata catalog and asynchronous jobs."""
