@@ -110,9 +110,14 @@ class Connector(Protocol):
         """The safe high end of a window that begins at ``low`` (None: from the beginning)."""
         ...
 
-    def read(self, obj: Object, window: Window | None) -> Iterator[Page]:
+    def read(self, obj: Object, window: Window | None, after: str | None = None) -> Iterator[Page]:
         """All records whose version lies in the window (None: all that exist), deleted ones that the vendor still
-        shows included, ordered by (version, id) or unordered. Bulk or single pages: the connector chooses."""
+        shows included, ordered by (version, id) or unordered. Bulk or single pages: the connector chooses.
+
+        ``after`` is the ``next`` of a page of an earlier read of the same window: go on behind that page. A place
+        that is of no use any more (the vendor forgot it, or other fields or another ``where`` are asked for now) is
+        no error: the read begins anew. SchemaChanged if a field is refused.
+        """
         ...
 
     def deletes(self, obj: Object, window: Window) -> Iterator[Deleted]:

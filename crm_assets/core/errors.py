@@ -7,7 +7,8 @@
     │   └── Busy             another process is doing this very work
     ├── UnknownOutcome       the call left and no reply came: it may or may not have been done
     ├── RejectedError        the vendor refused this request for good
-    │   └── ObjectUnavailable   this object cannot be read; the others can
+    │   ├── ObjectUnavailable   this object cannot be read; the others can
+    │   └── SchemaChanged       the request names a field that the vendor does not know (any more)
     └── FatalError           our own invariant is broken
 
 A message says what happened, to which connection, object and record, and what to do. It never holds a secret or
@@ -61,6 +62,10 @@ class RejectedError(CrmAssetsError):
 
 class ObjectUnavailable(RejectedError):
     """The object does not exist for this account or may not be read with its permissions."""
+
+
+class SchemaChanged(RejectedError):
+    """The request named a field that the object does not have (any more): describe the object anew, then ask again."""
 
 
 class FatalError(CrmAssetsError):

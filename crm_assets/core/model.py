@@ -197,7 +197,8 @@ class Poison:
 class Page:
     """Full records of one object, cast to ``Object.page_schema()``.
 
-    ``next`` is the vendor's own place to go on from, or None on the last page. ``merged`` names records that were
+    ``next`` is the place behind this page, to be given to ``read`` as ``after``; None on the last page, and where the
+    vendor offers no place to go on from. ``merged`` names records that were
     merged away, as (loser, survivor). ``complete_for``, of an object with a parent: ids of parents all of whose
     children are in this page, so that any other child of theirs is gone.
     """

@@ -9,7 +9,7 @@ from datetime import datetime
 @dataclass(frozen=True)
 class SyncReport:
     """Numbers are records unless named otherwise. ``partial``: it stopped early, ``reason`` says why; the cursor
-    stands where it stood and the next run reads the same window again."""
+    stands where it stood, and the next run goes on in the same window (it is then ``resumed``)."""
 
     connection: str
     object: str
@@ -28,6 +28,7 @@ class SyncReport:
     low: datetime | None = None
     high: datetime | None = None
     cursor: str | None = None
+    resumed: bool = False
     partial: bool = False
     reason: str | None = None
     until: datetime | None = None

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import psycopg
 from psycopg import sql
 
 from crm_assets.connectors.base import Connector
@@ -33,6 +36,10 @@ __all__ = ["Described", "Mode", "SyncReport", "describe", "sync"]
 Mode = Literal["incremental", "full", "backfill"]
 Progress = Callable[[int], None]
 
+PART_ROWS = 200_000
+PART_SECONDS = 30.0
+"""After so many rows, or so long, what was read of a window is landed and need not be read again."""
+
 
 def sync(
     db: Database,
@@ -50,68 +57,187 @@ def sync(
     the given ``window`` again, the cursor stays. ``progress`` gets the number of rows read so far.
 
     Raises Busy while another run reads the object. A vendor's fault in the middle is no exception but a
-    ``partial`` report: nothing is lost, the next run reads the window again.
+    ``partial`` report: what was read by then counts, and the next run goes on behind it, in the same window.
     """
     started, calls = time.monotonic(), connector.gate.calls
-    connection = connector.config.name
-    report = SyncReport(connection, obj.table, mode)
-    load: Load | None = None
+    work = _Sync(db, home, connector, obj, progress)
     try:
+        report = work.run(mode, window)
+    except QuotaExhausted as error:
+        report = work.stopped(error, error.until)
+    except Busy:
+        raise
+    except RetriableError as error:
+        report = work.stopped(error, None)
+    except BaseException:
+        # What cannot be told to the database now ends with the lease.
+        with contextlib.suppress(psycopg.Error):
+            work.give_up()
+        raise
+    return replace(report, api_calls=connector.gate.calls - calls, seconds=time.monotonic() - started)
+
+
+class _Sync:
+    """One sync under way. ``load`` is the part that is being read; earlier parts have landed and count."""
+
+    def __init__(self, db: Database, home: Path, connector: Connector, obj: Object, progress: Progress | None) -> None:
+        self._db, self._home, self._connector, self._obj, self._progress = db, home, connector, obj, progress
+        self._load: Load | None = None
+        self._report = SyncReport(connector.config.name, obj.table, "incremental")
+        self._applied = Applied()
+
+    def run(self, mode: Mode, window: Window | None) -> SyncReport:
+        db, obj, connection = self._db, self._obj, self._report.connection
         cursor = loads.read_cursor(db, connection, obj.table)
         if mode == "incremental" and (cursor is None or obj.version_field is None):
             mode = "full"
-        read, quiet = _window(connector, obj, mode, cursor, window)
-        report = replace(report, mode=mode, low=read.low, high=read.high)
+        self._report = replace(self._report, mode=mode)
+        begun = loads.unfinished(db, connection, obj.table, mode, window)
+        span, quiet = (begun.window, False) if begun else _window(self._connector, obj, mode, cursor, window)
+        self._report = replace(self._report, low=span.low, high=span.high, resumed=begun is not None)
         owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        load = loads.open_load(db, connection, obj.table, mode, read, owner)
-        with loads.keeping(db, load):
-            rows, aside, straight = 0, 0, 0
+        self._load = loads.open_load(db, connection, obj.table, mode, span, owner, begun)
+        with loads.keeping(db, self._load):
             empty = mode == "full" and not _holds_records(db, connection, obj)
-            if not quiet:
-                span = None if mode == "full" else read
-                if mode == "full" and cursor is None:
-                    rows, aside, straight = _read_first(db, connector, obj, load, progress)
-                else:
-                    rows, aside = _read(db, home, connector, obj, load, span, progress)
-            gone = _deletions(db, connector, obj, mode, read) if mode != "full" else 0
-            loads.land(db, load, rows)
-            applied = apply(db, connection, obj)
+            # First, because it is one call: what follows can be gone on with, page by page.
+            gone = _deletions(db, self._connector, obj, mode, span) if mode != "full" else 0
+            self._report = replace(self._report, rows_read=gone)
+            into_mirror = mode == "full" and cursor is None
+            rows = 0 if quiet else self._read(None if mode == "full" else span, into_mirror)
+            loads.land(db, self._load, rows)
+            self._apply()
             if mode == "full" and not empty:
-                unseen = _unseen(db, connector, obj, load)
-                applied = applied if unseen is None else _add(applied, unseen)
-        report = replace(
-            report,
-            rows_read=rows + gone,
-            set_aside=aside,
-            inserted=applied.inserted + straight,
+                unseen = _unseen(db, self._connector, obj, self._load)
+                self._applied = self._applied if unseen is None else _add(self._applied, unseen)
+        # A reader of the same object may be applying: what it leaves is taken by the next pass.
+        return self._told(cursor=loads.close(db, self._load))
+
+    def stopped(self, error: Exception, until: datetime | None) -> SyncReport:
+        """Parts that have landed count already; the next run goes on behind them."""
+        self.give_up()
+        if self._report.rows_read:
+            self._apply()
+        cursor = loads.read_cursor(self._db, self._report.connection, self._report.object)
+        return self._told(partial=True, reason=str(error), until=until, cursor=cursor)
+
+    def give_up(self) -> None:
+        if self._load is not None:
+            loads.abandon(self._db, self._load)
+
+    def _read(self, window: Window | None, into_mirror: bool) -> int:
+        """Read all pages, in parts. Returns the rows of the last part, which is not marked as landed yet."""
+        assert self._load is not None
+        read, after = self._connector.read, self._load.after
+        source = read(self._obj, window) if after is None else read(self._obj, window, after=after)
+        if not into_mirror:
+            return self._in_parts(source, self._land)
+        for schema in (self._load.connection, stage_schema(self._load.connection)):
+            verify(self._db, schema, self._obj)
+        with ahead(source) as pages:
+            return self._in_parts(pages, self._put)
+
+    def _in_parts(self, pages: Iterator[Page], take: Callable[[Iterator[Page]], int]) -> int:
+        parts = _Parts(self._pages(pages))
+        while True:
+            rows = take(parts.part())
+            self._report = replace(self._report, rows_read=self._report.rows_read + rows)
+            if parts.place is not None:
+                assert self._load is not None
+                self._load = loads.land_part(self._db, self._load, rows, parts.place)
+            if parts.fault is not None:
+                raise parts.fault
+            if parts.place is None:
+                return rows
+
+    def _pages(self, pages: Iterator[Page]) -> Iterator[Page]:
+        """Pages on their way: what cannot be stored is set aside, and how far the read has come is told."""
+        seen = 0
+        connection, table = self._report.connection, self._report.object
+        for page in pages:
+            if page.poison or page.merged:
+                assert self._load is not None
+                with self._db.transaction() as conn:
+                    merges.note(conn, connection, table, page.merged, self._load.observed_at)
+                    aside = setaside.record(conn, connection, table, page.poison)
+                self._report = replace(self._report, set_aside=self._report.set_aside + aside)
+            seen += page.table.num_rows
+            if self._progress is not None:
+                self._progress(seen)
+            yield page
+
+    def _put(self, pages: Iterator[Page]) -> int:
+        """Into a mirror that was never complete, straight; what needs a decision goes to the stage."""
+        assert self._load is not None
+        rows = straight = 0
+        with FirstLoad(self._db, self._load, self._obj, Source.LIST) as into:
+            for table in joined(self._obj, pages):
+                rows += table.num_rows
+                straight += into.put(table)
+        self._applied = replace(self._applied, inserted=self._applied.inserted + straight)
+        return rows
+
+    def _land(self, pages: Iterator[Page]) -> int:
+        assert self._load is not None
+        try:
+            return land(self._db, self._home, self._load, self._obj, pages, Source.LIST)
+        except CrmAssetsError:
+            raise
+        except Exception as error:
+            # dlt wraps whatever the pages raised; the cause decides what it means.
+            cause = _ours(error)
+            if cause is None:
+                raise
+            raise cause from error
+
+    def _apply(self) -> None:
+        self._applied = _add(self._applied, apply(self._db, self._report.connection, self._obj))
+
+    def _told(self, **more: Any) -> SyncReport:
+        applied = self._applied
+        return replace(
+            self._report,
+            inserted=applied.inserted,
             updated=applied.updated,
             unchanged=applied.unchanged,
             deleted=applied.deleted,
             undeleted=applied.undeleted,
             waiting=applied.waiting,
+            **more,
         )
-        # A reader of the same object may be applying: what it leaves is taken by the next pass.
-        report = replace(report, cursor=loads.close(db, load))
-    except QuotaExhausted as error:
-        report = _stopped(db, load, report, error, error)
-    except Busy:
-        raise
-    except RetriableError as error:
-        report = _stopped(db, load, report, error, None)
-    except CrmAssetsError:
-        if load is not None:
-            loads.abandon(db, load)
-        raise
-    return replace(report, api_calls=connector.gate.calls - calls, seconds=time.monotonic() - started)
 
 
-def _stopped(
-    db: Database, load: Load | None, report: SyncReport, error: Exception, quota: QuotaExhausted | None
-) -> SyncReport:
-    if load is not None:
-        loads.abandon(db, load)
-    cursor = loads.read_cursor(db, report.connection, report.object)
-    return replace(report, partial=True, reason=str(error), until=quota.until if quota else None, cursor=cursor)
+class _Parts:
+    """Pages cut into parts. A part ends at a place that can be gone on from, after enough rows or enough time; a
+    fault of the read ends it too, so that the pages before the fault are not read again.
+
+    After a part has been taken in, ``place`` is what lies behind it (None: it was the last one), ``fault`` what ended
+    it early.
+    """
+
+    def __init__(self, pages: Iterator[Page]) -> None:
+        self._pages = pages
+        self.place: str | None = None
+        self.fault: RetriableError | None = None
+
+    def part(self) -> Iterator[Page]:
+        self.place = None
+        rows, until = 0, time.monotonic() + PART_SECONDS
+        while True:
+            try:
+                page = next(self._pages, None)
+            except RetriableError as error:
+                if self.place is None:
+                    raise
+                self.fault = error
+                return
+            if page is None:
+                self.place = None
+                return
+            self.place = page.next
+            yield page
+            rows += page.table.num_rows
+            if self.place is not None and (rows >= PART_ROWS or time.monotonic() > until):
+                return
 
 
 def _window(
@@ -127,67 +253,6 @@ def _window(
     if mode == "full":
         return Window(None, bound.high), False
     return next_window(cursor, bound.high, connector.overlap), bound.quiet
-
-
-def _read(
-    db: Database,
-    home: Path,
-    connector: Connector,
-    obj: Object,
-    load: Load,
-    window: Window | None,
-    progress: Progress | None,
-) -> tuple[int, int]:
-    """Land all pages; returns rows landed and records set aside."""
-    pages = _Pages(db, load, connector.read(obj, window), progress)
-    try:
-        rows = land(db, home, load, obj, iter(pages), Source.LIST)
-    except CrmAssetsError:
-        raise
-    except Exception as error:
-        # dlt wraps whatever the pages raised; the cause decides what it means.
-        cause = _ours(error)
-        if cause is None:
-            loads.abandon(db, load)
-            raise
-        raise cause from error
-    return rows, pages.aside
-
-
-def _read_first(
-    db: Database, connector: Connector, obj: Object, load: Load, progress: Progress | None
-) -> tuple[int, int, int]:
-    """Read everything into a mirror that was never complete. Returns the rows read, the records set aside, and how
-    many rows are in the mirror already; the others are in the stage."""
-    for schema in (load.connection, stage_schema(load.connection)):
-        verify(db, schema, obj)
-    rows, straight = 0, 0
-    with ahead(connector.read(obj, None)) as read, FirstLoad(db, load, obj, Source.LIST) as into:
-        pages = _Pages(db, load, read, progress)
-        for table in joined(obj, iter(pages)):
-            rows += table.num_rows
-            straight += into.put(table)
-    return rows, pages.aside, straight
-
-
-class _Pages:
-    """Pages on their way: what cannot be stored is set aside, and how far the read has come is told."""
-
-    def __init__(self, db: Database, load: Load, pages: Iterator[Page], progress: Progress | None) -> None:
-        self._db, self._load, self._pages, self._progress = db, load, pages, progress
-        self.aside = 0
-
-    def __iter__(self) -> Iterator[Page]:
-        seen = 0
-        for page in self._pages:
-            if page.poison or page.merged:
-                with self._db.transaction() as conn:
-                    merges.note(conn, self._load.connection, self._load.table, page.merged, self._load.observed_at)
-                    self.aside += setaside.record(conn, self._load.connection, self._load.table, page.poison)
-            seen += page.table.num_rows
-            if self._progress is not None:
-                self._progress(seen)
-            yield page
 
 
 def _holds_records(db: Database, connection: str, obj: Object) -> bool:

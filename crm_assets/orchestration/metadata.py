@@ -71,6 +71,7 @@ def sync_metadata(report: SyncReport, row_count: int | None) -> dict[str, Any]:
     """The numbers of one sync; ``row_count`` are the live rows of the mirror after it."""
     numbers: dict[str, Any] = {
         "mode": report.mode,
+        "resumed": report.resumed,
         "rows_read": report.rows_read,
         "rows_applied": report.applied,
         "rows_unchanged": report.unchanged,

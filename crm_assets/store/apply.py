@@ -250,7 +250,7 @@ def _close_loads(db: Database, q: ApplySql) -> None:
     """
     with _transaction(db, q) as conn:
         closing = conn.execute(
-            """SELECT load_id, kind, high, from_cursor FROM crm_assets.load
+            """SELECT load_id, kind, high, from_cursor, place FROM crm_assets.load
                 WHERE connection = %s AND object = %s AND state = 'landed' ORDER BY load_id FOR UPDATE""",
             (q.connection, q.obj.table),
         ).fetchall()
@@ -263,8 +263,8 @@ def _close_loads(db: Database, q: ApplySql) -> None:
         )
         # What a locked row left behind waits on its own from now on.
         conn.execute(statement("UPDATE {stage} SET _load = NULL WHERE _load = ANY (%s)", stage=q.stage), (ids,))
-        for _, kind, high, from_cursor in closing:
-            if kind not in ("full", "incremental") or high is None:
+        for _, kind, high, from_cursor, place in closing:
+            if kind not in ("full", "incremental") or high is None or place is not None:
                 continue
             conn.execute(
                 """UPDATE crm_assets.cursor SET cursor = %(high)s::text, moved_at = clock_timestamp()

@@ -61,7 +61,8 @@ class HubspotConnector:
         """The server's clock, less what the search index may be behind: it tells nothing safer."""
         return Bound(self._client.clock() - self._lag)
 
-    def read(self, obj: Object, window: Window | None) -> Iterator[Page]:
+    def read(self, obj: Object, window: Window | None, after: str | None = None) -> Iterator[Page]:
+        """No place is handed out, so that none comes back: paging tokens end with the search they belong to."""
         return self._room(obj).read(obj, window)
 
     def deletes(self, obj: Object, window: Window) -> Iterator[Deleted]:

@@ -59,9 +59,9 @@ class SalesforceConnector:
     def bound(self, obj: Object, low: datetime | None) -> Bound:
         return changes.bound(self._client, obj, low)
 
-    def read(self, obj: Object, window: Window | None) -> Iterator[Page]:
+    def read(self, obj: Object, window: Window | None, after: str | None = None) -> Iterator[Page]:
         threshold = int(self.config.options.get("bulk_threshold", _BULK_THRESHOLD))
-        return reading.records(self._client, obj, window, threshold)
+        return reading.records(self._client, obj, window, threshold, after)
 
     def deletes(self, obj: Object, window: Window) -> Iterator[Deleted]:
         """Objects whose deletions the vendor does not list (User, for one) have none."""

@@ -17,6 +17,7 @@ from crm_assets.core.errors import (
     QuotaExhausted,
     RejectedError,
     RetriableError,
+    SchemaChanged,
     UnknownOutcome,
 )
 
@@ -33,6 +34,9 @@ RETRY_CODES = frozenset(
 GONE_CODES = frozenset({"ENTITY_IS_DELETED", "NOT_FOUND"})
 LOCATOR_EXPIRED = "INVALID_QUERY_LOCATOR"
 SESSION_EXPIRED = "INVALID_SESSION_ID"
+UNKNOWN_FIELD = "INVALID_FIELD"
+JOB_GONE = frozenset({"NOT_FOUND", "INVALID_QUERY_LOCATOR", "INVALIDJOBSTATE", "API_VERSION_MISMATCH"})
+"""A place inside a job that is not to be had any more."""
 _UNAVAILABLE = frozenset({"INVALID_TYPE", "INSUFFICIENT_ACCESS", "INVALIDENTITY"})
 _EDGE = frozenset({406, 420, 429, 502, 503, 504})
 
@@ -67,4 +71,8 @@ def translate(response: httpx.Response, what: str, *, may_have_written: bool) ->
         )
     if code in ("API_DISABLED_FOR_ORG", "API_CURRENTLY_DISABLED"):
         return ConfigurationError(f"{said}; enable the API for the integration user's profile")
-    return RejectedError(said, code)
+    return refused(said, code)
+
+
+def refused(said: str, code: str) -> RejectedError:
+    return SchemaChanged(said, code) if code == UNKNOWN_FIELD else RejectedError(said, code)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
 
-from crm_assets.connectors.salesforce import failures, soql
+from crm_assets.connectors.salesforce import failures, places, soql
 from crm_assets.connectors.salesforce.cast import page_from_csv, page_from_json
 from crm_assets.connectors.salesforce.client import Client
 from crm_assets.connectors.salesforce.equality import same
@@ -26,18 +27,34 @@ _LONGEST_URL = 16_000
 _LONGEST_POLL_S = 5.0
 
 
-def records(client: Client, obj: Object, window: Window | None, bulk_threshold: int) -> Iterator[Page]:
-    """All records of the window (None: all there are), deleted ones that the vendor still shows included."""
+def records(
+    client: Client, obj: Object, window: Window | None, bulk_threshold: int, after: str | None = None
+) -> Iterator[Page]:
+    """All records of the window (None: all there are), deleted ones that the vendor still shows included.
+
+    A place to go on from holds the query it belongs to: another query begins anew.
+    """
     conditions = soql.within(obj, window) if window is not None and obj.version_field else []
     if window is not None and not obj.version_field:
         raise RejectedError(
             f"{client.config.name}: {obj.name} has no timestamp that can be filtered by; it can only be read in full"
         )
     statement = soql.select(obj, conditions)
-    if len(statement) > _LONGEST_URL or count(client, obj, conditions, deleted=True) > bulk_threshold:
+    place = places.parse(after, statement)
+    if isinstance(place, places.InJob):
+        try:
+            yield from _bulk_results(client, obj, statement, place)
+            return
+        except RejectedError as error:
+            if error.code not in failures.JOB_GONE:
+                raise
+            place = None
+    if place is None and (
+        len(statement) > _LONGEST_URL or count(client, obj, conditions, deleted=True) > bulk_threshold
+    ):
         yield from _bulk(client, obj, statement)
     else:
-        yield from _rest(client, obj, conditions)
+        yield from _rest(client, obj, conditions, place)
 
 
 def count(client: Client, obj: Object, conditions: Sequence[str], *, deleted: bool) -> int:
@@ -83,29 +100,29 @@ def ids(client: Client, obj: Object, window: Window | None = None) -> Iterator[l
         last = found[-1]
 
 
-def _rest(client: Client, obj: Object, conditions: Sequence[str]) -> Iterator[Page]:
+def _rest(client: Client, obj: Object, conditions: Sequence[str], place: places.Behind | None) -> Iterator[Page]:
     """In the order (cursor, id), so that an expired locator goes on behind the last record instead of anew."""
     order = f" ORDER BY {obj.version_field}, Id" if obj.version_field else " ORDER BY Id"
-    place: tuple[Any, str] | None = None
+    statement = soql.select(obj, conditions)
     while True:
         behind = [] if place is None else [_behind(obj, place)]
         try:
             for page in _rest_pages(client, obj, soql.select(obj, [*conditions, *behind], order), "query"):
-                yield page
                 if page.table.num_rows:
                     last = page.table.slice(page.table.num_rows - 1)
-                    place = (last["_version"][0].as_py(), last["id"][0].as_py())
+                    place = places.Behind(last["_version"][0].as_py(), last["id"][0].as_py())
+                following = place.text(statement) if page.next is not None and place is not None else None
+                yield replace(page, next=following)
             return
         except RejectedError as error:
             if error.code != failures.LOCATOR_EXPIRED:
                 raise
 
 
-def _behind(obj: Object, place: tuple[Any, str]) -> str:
-    version, record_id = place
-    if isinstance(version, datetime):
-        return soql.after(obj, version, record_id)
-    return f"Id > {soql.text(record_id)}"
+def _behind(obj: Object, place: places.Behind) -> str:
+    if isinstance(place.version, datetime):
+        return soql.after(obj, place.version, place.id)
+    return f"Id > {soql.text(place.id)}"
 
 
 def _rest_pages(client: Client, obj: Object, statement: str, api: str) -> Iterator[Page]:
@@ -161,25 +178,36 @@ def _bulk(client: Client, obj: Object, statement: str) -> Iterator[Page]:
             json={"operation": "queryAll", "query": statement, "contentType": "CSV", "lineEnding": "LF"},
         )
     )
-    job = f"{client.root}/jobs/query/{made['id']}"
     try:
-        _wait(client, job, what)
-        locator: str | None = None
-        while True:
-            params: dict[str, str | int] = {"maxRecords": BULK_ROWS}
-            if locator is not None:
-                params["locator"] = locator
-            response = _results(client, job, what, params)
-            following = response.headers.get("Sforce-Locator", "null")
-            locator = None if following in ("null", "") else following
-            if response.status_code != 204 and response.content:
-                yield page_from_csv(obj, response.content, locator)
-            if locator is None:
-                return
-    finally:
-        # Kept seven days otherwise, and counted against the org. Not worth failing for.
-        with contextlib.suppress(CrmAssetsError):
-            client.send("DELETE", job, "bulk", what, writes=False)
+        _wait(client, f"{client.root}/jobs/query/{made['id']}", what)
+    except RejectedError:
+        _drop(client, made["id"], what)
+        raise
+    yield from _bulk_results(client, obj, statement, places.InJob(str(made["id"]), None))
+
+
+def _bulk_results(client: Client, obj: Object, statement: str, place: places.InJob) -> Iterator[Page]:
+    """The pages of a finished job. A read that stops in between leaves the job, so that it can go on."""
+    what = f"bulk query of {obj.name}"
+    job = f"{client.root}/jobs/query/{place.job}"
+    while True:
+        params: dict[str, str | int] = {"maxRecords": BULK_ROWS}
+        if place.locator is not None:
+            params["locator"] = place.locator
+        response = _results(client, job, what, params)
+        following = response.headers.get("Sforce-Locator", "null")
+        place = places.InJob(place.job, None if following in ("null", "") else following)
+        if response.status_code != 204 and response.content:
+            yield page_from_csv(obj, response.content, place.text(statement) if place.locator else None)
+        if place.locator is None:
+            _drop(client, place.job, what)
+            return
+
+
+def _drop(client: Client, job: str, what: str) -> None:
+    """Kept seven days otherwise, and counted against the org. Not worth failing for."""
+    with contextlib.suppress(CrmAssetsError):
+        client.send("DELETE", f"{client.root}/jobs/query/{job}", "bulk", what, writes=False)
 
 
 def _results(client: Client, job: str, what: str, params: dict[str, str | int]) -> httpx.Response:
@@ -199,9 +227,8 @@ def _wait(client: Client, job: str, what: str) -> None:
         if state["state"] == "JobComplete":
             return
         if state["state"] in ("Failed", "Aborted"):
-            raise RejectedError(
-                f"{client.config.name}: {what}: the job is {state['state']}: "
-                f"{state.get('errorMessage', 'no reason given')}"
-            )
+            reason = str(state.get("errorMessage") or "no reason given")
+            code = failures.UNKNOWN_FIELD if failures.UNKNOWN_FIELD in reason else ""
+            raise failures.refused(f"{client.config.name}: {what}: the job is {state['state']}: {reason}", code)
         time.sleep(pause)
         pause = min(pause * 1.6, _LONGEST_POLL_S)

@@ -26,7 +26,8 @@ CREATE TABLE crm_assets.cursor (
     PRIMARY KEY (connection, object)
 );
 
--- One read of a window: its rows are in the stage table under load_id and count once the load is landed.
+-- One read of a window, or a part of it: its rows are in the stage table under load_id and count once the load is
+-- landed. place is where the next part goes on; the part without one ends the window.
 CREATE TABLE crm_assets.load (
     load_id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     connection   text NOT NULL,
@@ -38,6 +39,7 @@ CREATE TABLE crm_assets.load (
     owner        text NOT NULL,
     state        text NOT NULL DEFAULT 'landing' CHECK (state IN ('landing', 'landed', 'applied', 'abandoned')),
     rows         bigint,
+    place        text,
     observed_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     landed_at    timestamptz,
     applied_at   timestamptz
