@@ -7,6 +7,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 
@@ -93,6 +94,13 @@ class Window:
 
 class Limit(Protocol):
     """Something that a number bounds; what it bounds is in its name."""
+
+    most: int
+
+
+@dataclass(slots=True)
+class Amount:
+    """A bound that nothing is counted against."""
 
     most: int
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -48,8 +47,11 @@ class Form(Protocol):
         """How many events one delivery may hold."""
 
     @property
-    def patience_seconds(self) -> float:
-        """After how long a delivery is given up."""
+    def answer_seconds(self) -> float:
+        """How long a receiver may take to answer."""
+
+    def pauses(self) -> Iterator[float]:
+        """The seconds before each further try; a delivery is given up when they end."""
 
     def request(self, target: Target, events: Sequence[Any], attempt: int) -> tuple[bytes, dict[str, str]]:
         """The body and the headers of one attempt; attempts count from 0."""
@@ -72,7 +74,7 @@ class Push:
     async def start(self, targets: Sequence[Target]) -> None:
         self._loop = asyncio.get_running_loop()
         # A proxy from the environment has no business between two processes of one machine.
-        self._client = httpx.AsyncClient(timeout=10, trust_env=False)
+        self._client = httpx.AsyncClient(trust_env=False)
         for target in targets:
             self.subscribe(target)
 
@@ -175,12 +177,10 @@ class _Lane:
         task.add_done_callback(self._aside.discard)
 
     async def _repeat(self, events: list[Any]) -> None:
-        pause, attempt, until = 0.1, 1, time.monotonic() + self._form.patience_seconds
-        while time.monotonic() + pause <= until:
+        for attempt, pause in enumerate(self._form.pauses(), 1):
             await asyncio.sleep(pause)
             if not await self._try(events, attempt):
                 return
-            pause, attempt = min(pause * 2, 10.0), attempt + 1
         self._dropped(events)
 
     async def _try(self, events: list[Any], attempt: int) -> bool:
@@ -188,7 +188,9 @@ class _Lane:
         body, headers = self._form.request(self.target, events, attempt)
         headers = {"Content-Type": "application/json"} | headers
         try:
-            reply = await self._client.post(self.target.url, content=body, headers=headers)
+            reply = await self._client.post(
+                self.target.url, content=body, headers=headers, timeout=self._form.answer_seconds
+            )
         except httpx.HTTPError:
             return True
         if reply.is_success:

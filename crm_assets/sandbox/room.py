@@ -21,7 +21,7 @@ from .faults import Faults
 from .http import Reply, Request
 from .push import Form, Push
 
-VENDORS = ("salesforce", "netsuite")
+VENDORS = ("salesforce", "hubspot", "netsuite")
 LATE_SECONDS = 5.0
 """How long a transaction stays open that an ordered fault makes late."""
 

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .push import Target
@@ -22,7 +22,7 @@ class SignedForm:
 
     ordered = True
     batch = 100
-    patience_seconds = 60.0
+    answer_seconds = 10.0
 
     def __init__(self, connection: str) -> None:
         self._connection = connection
@@ -35,3 +35,7 @@ class SignedForm:
 
     def again(self, status: int) -> bool:
         return status >= 500 or status == 429
+
+    def pauses(self) -> Iterator[float]:
+        """Doubling, for about a minute."""
+        yield from (min(0.1 * 2**number, 10.0) for number in range(12))

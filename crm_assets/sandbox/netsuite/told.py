@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from crm_assets.sandbox.push import Event, Target
@@ -35,7 +35,7 @@ class ScriptForm:
     """One event per delivery; at most once."""
 
     ordered = False
-    patience_seconds = 0.0
+    answer_seconds = 10.0
     batch = 1
 
     def request(self, target: Target, events: Sequence[Any], attempt: int) -> tuple[bytes, dict[str, str]]:
@@ -45,3 +45,7 @@ class ScriptForm:
 
     def again(self, status: int) -> bool:
         return False
+
+    def pauses(self) -> Iterator[float]:
+        """None: a script does not come back to what it could not tell."""
+        return iter(())

@@ -1,0 +1,1 @@
+"""HubSpot: CRM objects, properties, associations, search and webhooks, as one account."""
