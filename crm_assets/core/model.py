@@ -155,6 +155,10 @@ class Object:
         return self.by_name[self.external_id].column if self.external_id else None
 
     @property
+    def parent_column(self) -> str | None:
+        return self.by_name[self.parent].column if self.parent else None
+
+    @property
     def version_type(self) -> FieldType:
         return FieldType.TEXT if self.version_text else FieldType.TIMESTAMP
 

@@ -26,7 +26,7 @@ from crm_assets.core.errors import (
     UnknownOutcome,
 )
 from crm_assets.core.model import Object, Page, Poison, Source
-from crm_assets.store import catalog, inbox, merges, setaside, stage
+from crm_assets.store import catalog, children, inbox, merges, setaside, stage
 from crm_assets.store.apply import Applied, apply
 from crm_assets.store.database import Conn, Database
 
@@ -211,17 +211,19 @@ class _Drain:
 
     def _stage(self, obj: Object, held: inbox.Claim, ids: Sequence[str], page: Page, observed_at: datetime) -> None:
         part = self._report.of(obj.table)
-        present = set(page.table.column("id").to_pylist()) | {poison.id for poison in page.poison}
+        # A hint may also name a parent, whose children are the records.
+        present = {*page.table.column("id").to_pylist(), *(p.id for p in page.poison), *page.complete_for}
         absent = [record_id for record_id in ids if record_id not in present]
         with self._db.transaction() as conn:
             self._same_describe(conn, obj)
             poison = [*page.poison, *self._put(conn, obj, page.table, observed_at)]
             merges.note(conn, self._connection, obj.table, page.merged, observed_at)
             stage.put_deleted(conn, self._connection, obj, [(i, None) for i in absent], Source.ID, observed_at)
+            gone = children.stage_gone(conn, self._connection, obj, page, observed_at)
             setaside.record(conn, self._connection, obj.table, poison)
             inbox.finish(conn, held, ids=ids)
         part.read += len(ids)
-        part.gone += len(absent)
+        part.gone += len(absent) + gone
         part.set_aside += len(poison)
 
     def _put(self, conn: Conn, obj: Object, table: pa.Table, observed_at: datetime) -> list[Poison]:

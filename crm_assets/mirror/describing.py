@@ -62,6 +62,7 @@ def choose(obj: Object, spec: ObjectSpec) -> Object:
             raise ConfigurationError(
                 f"{obj.name}: defs.yaml names fields that the CRM does not have: {', '.join(missing)}"
             )
-        wanted = {*spec.fields, obj.version_field, spec.external_id}
+        keys = {obj.by_column[column].name for column in obj.natural_key}
+        wanted = {*spec.fields, obj.version_field, spec.external_id, obj.parent, *keys}
         fields = tuple(fld for fld in obj.fields if fld.name in wanted)
     return replace(obj, fields=fields, external_id=spec.external_id, where=spec.where)

@@ -15,7 +15,7 @@ from crm_assets.core.compare import Finding, Kind, by_fields, by_ids, count
 from crm_assets.core.model import Object, Page, Source
 from crm_assets.reconcile import ledger
 from crm_assets.reconcile.sides import differing, local_ids, under_way
-from crm_assets.store import setaside, stage
+from crm_assets.store import children, setaside, stage
 from crm_assets.store.apply import apply
 from crm_assets.store.database import Database
 
@@ -104,13 +104,15 @@ def _recheck(db: Database, connector: Connector, obj: Object, suspects: Sequence
         poisoned = {poison.id for poison in page.poison}
         with db.transaction() as conn:
             stage.put(conn, connection, obj, page, Source.ID, observed_at)
+            children.stage_gone(conn, connection, obj, page, observed_at)
             gone = [(record_id, None) for record_id in wanted if record_id not in known | poisoned]
             stage.put_deleted(conn, connection, obj, gone, Source.ID, observed_at)
             aside += setaside.record(conn, connection, obj.table, page.poison)
         apply(db, connection, obj)
         out = under_way(db, connection, obj)
         here = local_ids(db, connection, obj, wanted)
-        there = set(live.table["id"].to_pylist())
+        # A parent is read whole; its other children are under no suspicion.
+        there = set(live.table["id"].to_pylist()).intersection(wanted)
         # What is set aside is known to be missing, and why; it is drift of its own kind.
         left += by_ids(there, here, out | poisoned) + by_fields(differing(db, connection, obj, live), out)
     return left, aside

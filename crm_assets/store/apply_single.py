@@ -14,7 +14,7 @@ from psycopg import sql
 from psycopg.errors import ForeignKeyViolation, UniqueViolation
 from psycopg.types.json import Jsonb
 
-from crm_assets.store import setaside
+from crm_assets.store import children, setaside
 from crm_assets.store.apply_sql import UNSETTLED, ApplySql, staged
 from crm_assets.store.database import Conn, statement
 
@@ -59,6 +59,7 @@ def delete(conn: Conn, q: ApplySql, record_id: str) -> int:
                 _reread(conn, q, record_id, "deleted and alive at the same version")
                 return _consume(conn, q, record_id, 0)
     _remove(conn, q, row_id, record_id, values, version, observed_at, held_already=deleted_at is not None)
+    children.of_deleted(conn, q.connection, q.obj.name, [record_id])
     return _consume(conn, q, record_id, 1)
 
 
@@ -129,11 +130,13 @@ def set_id(conn: Conn, q: ApplySql, row_id: UUID, record_id: str) -> int:
                 # The CRM deleted the record before we knew that it is ours; a read tells whether it still is.
                 """DELETE FROM crm_assets.tombstone t
                     WHERE t.connection = {connection} AND t.object = {object} AND t.id = %(id)s
-                      AND t.row_id <> %(row_id)s AND t.deleted_by = 'crm'
+                      AND t.row_id <> %(row_id)s AND (t.deleted_by = 'crm' OR {again})
                       AND (EXISTS (SELECT FROM {mirror} m WHERE m.row_id = %(row_id)s AND m.id IS NULL)
                            OR EXISTS (SELECT FROM crm_assets.tombstone u
                                        WHERE u.connection = {connection} AND u.object = {object}
                                          AND u.row_id = %(row_id)s AND u.id IS NULL))""",
+                # What is named by its values has the same id again when it is made again.
+                again=sql.Literal(bool(q.obj.natural_key)),
                 **_names(q),
             ),
             {"id": record_id, "row_id": row_id},

@@ -76,6 +76,11 @@ class ApplySql:
             **names,
         )
 
+    @property
+    def _newer(self) -> str:
+        """Whether the observation is newer by version. Of records without one, the time of the reads decides."""
+        return _NEWER if self.obj.version_field is not None else "m._observed_at IS NULL"
+
     def _external(self, alias: str) -> sql.Composable:
         """The row_id that travels in the record's external-id field, or NULL when there is none."""
         column = self.obj.external_id_column
@@ -186,12 +191,12 @@ class ApplySql:
                         CASE WHEN s._observed_at >= f.floor_at AND s._source <> 'lagging' THEN 'first' ELSE 'skip' END
                     WHEN m._deleted_at IS NOT NULL THEN
                         CASE WHEN s._source = 'id' AND s._observed_at > m._deleted_at THEN 'write'
-                             WHEN {_NEWER} THEN 'reread' ELSE 'skip' END
-                    WHEN {_NEWER} THEN 'write'
+                             WHEN p.version_null OR {self._newer} THEN 'reread' ELSE 'skip' END
+                    WHEN {self._newer} THEN 'write'
                     WHEN s._version < m._version OR s._source = 'lagging' THEN 'skip'
                     WHEN NOT ({{differs}}) THEN 'same'
                     WHEN s._observed_at <= m._observed_at THEN 'skip'
-                    WHEN s._source <> 'id' AND ({{writable}}) THEN 'reread'
+                    WHEN s._source <> 'id' AND ({{writable}}) AND NOT p.version_null THEN 'reread'
                     ELSE 'write' END
                   FROM crm_assets_pick q
                   JOIN {{stage}} s ON s._seq = q.seq

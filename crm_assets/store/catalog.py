@@ -62,6 +62,17 @@ def writable(db: Database, connection: str) -> set[str]:
     return {row[0] for row in rows}
 
 
+def children(conn: Conn, connection: str, name: str) -> list[Object]:
+    """Objects whose records live within others and refer to records of the object ``name``."""
+    rows = conn.execute(
+        """SELECT described FROM crm_assets.object
+            WHERE connection = %s AND described ->> 'parent' IS NOT NULL
+              AND EXISTS (SELECT FROM jsonb_array_elements(described -> 'fields') f WHERE f -> 'reference_to' ? %s)""",
+        (connection, name),
+    ).fetchall()
+    return [object_from_json(described) for (described,) in rows]
+
+
 def columns(db: Database, connection: str, object_name: str) -> dict[str, str]:
     """Columns chosen earlier for the fields of an object (API name → column); empty before its first describe."""
     with db.transaction() as conn:

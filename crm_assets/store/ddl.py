@@ -120,6 +120,17 @@ def _ensure(conn: Conn, connection: str, obj: Object, *, write: bool) -> None:
             t=sql.Identifier(stage_schema(connection), obj.table),
         )
     )
+    if obj.parent is not None:
+        # Children are looked up by their parent, and by the records that they refer to.
+        for column in sorted({obj.by_name[obj.parent].column, *(f.column for f in obj.fields if f.reference_to)}):
+            conn.execute(
+                statement(
+                    "CREATE INDEX IF NOT EXISTS {i} ON {t} ({c})",
+                    i=sql.Identifier(identifier(f"{obj.table}_{column}")),
+                    t=mirror,
+                    c=sql.Identifier(column),
+                )
+            )
     # The sync role's own rights are what apply needs, not what an owner has: it cannot drop or alter anything.
     conn.execute(statement("GRANT SELECT ON {t} TO crm_assets_reader", t=mirror))
     conn.execute(

@@ -85,6 +85,7 @@ def claim(db: Database, connection: str, obj: Object, worker: Worker, limit: int
         writes = _fold(conn, connection, obj, writes)
         writes = _identify(conn, connection, obj, writes)
         writes = _refer(conn, connection, obj, writes)
+        writes = _in_turn(conn, connection, obj, writes)
         if writes:
             conn.cursor().executemany(
                 """UPDATE crm_assets.outbox
@@ -285,6 +286,35 @@ def _id_of(conn: Conn, connection: str, targets: Sequence[str], row_id: UUID) ->
         if row is not None and row[0] is not None:
             return str(row[0])
     return None
+
+
+def _in_turn(conn: Conn, connection: str, obj: Object, writes: Sequence[Write]) -> list[Write]:
+    """Of records that are named by their values: a create waits for the earlier delete of the same name, and the
+    other way round. The rows are two, the record in the CRM is one."""
+    if not obj.natural_key:
+        return list(writes)
+    first = obj.natural_key[0]
+    earlier: dict[tuple[str, Any], list[tuple[int, Mapping[str, Any]]]] = defaultdict(list)
+    for seq, op, values in conn.execute(
+        """SELECT seq, op, coalesce(base, '{}') || coalesce(new, '{}') FROM crm_assets.outbox
+            WHERE connection = %s AND object = %s AND state IN ('pending', 'sending', 'unknown')
+              AND op IN ('create', 'delete') AND seq < %s ORDER BY seq""",
+        (connection, obj.table, max((w.seq for w in writes), default=0)),
+    ):
+        earlier[op, values.get(first)].append((seq, values))
+    result = []
+    for write in writes:
+        values = {**write.base, **write.new}
+        opposite = Op.DELETE if write.op is Op.CREATE else Op.CREATE
+        before = earlier[opposite, values.get(first)]
+        if not any(seq < write.seq and _same_name(obj.natural_key[1:], values, other) for seq, other in before):
+            result.append(write)
+    return result
+
+
+def _same_name(key: Sequence[str], one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two records may be the same one; a value that is left to the CRM may become any."""
+    return all(None in (one.get(k), other.get(k)) or one[k] == other[k] for k in key)
 
 
 def expire(db: Database, connection: str) -> int:

@@ -34,6 +34,10 @@ def resolve_unknown(db: Database, connector: Connector, obj: Object, report: Wri
 
 def _creates(db: Database, connector: Connector, obj: Object, writes: Sequence[Write]) -> list[Settlement]:
     """Found by the external id → confirmed, deleted since or not; absent after the longest time → sent again."""
+    if obj.natural_key:
+        # Made twice it is one record all the same.
+        again = [w for w in writes if _over(db, connector, w)]
+        return [Settlement(w, "pending", reason="sent again: made twice it is one record") for w in again]
     if not writes or obj.external_id is None:
         # Without such a field a create is sent at most once: what became of it is for a person to say.
         return []

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from crm_assets.connectors.base import Connector
 from crm_assets.core.model import Object, Page, Source, Value
-from crm_assets.store import setaside, stage
+from crm_assets.store import children, setaside, stage
 from crm_assets.store.database import Database
 
 
@@ -40,6 +40,7 @@ def by_id(db: Database, connector: Connector, obj: Object, ids: Sequence[str]) -
         page = connector.fetch(obj, wanted[start : start + connector.max_fetch])
         with db.transaction() as conn:
             stage.put(conn, connector.config.name, obj, page, Source.ID, observed_at)
+            children.stage_gone(conn, connector.config.name, obj, page, observed_at)
             setaside.record(conn, connector.config.name, obj.table, page.poison)
         seen |= {record.id: record for record in records(obj, page)}
         unreadable |= {poison.id for poison in page.poison}
