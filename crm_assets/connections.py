@@ -94,6 +94,15 @@ class ObjectSpec(_Strict):
     conflict: str | dict[str, str] = {}
     """The object's policy, or policies of single fields by API name; the connection's policy is for the others."""
     guard: GuardSpec = GuardSpec()
+    whole_every_hours: float = 24
+    """How often associations, and lines of records, are read as a whole: some changes of theirs leave no trace."""
+
+    @field_validator("whole_every_hours")
+    @classmethod
+    def _is_time(cls, value: float) -> float:
+        if value < 0:
+            raise ValueError("write a number of hours, 0 or more")
+        return value
 
     @field_validator("conflict")
     @classmethod
@@ -177,6 +186,7 @@ class ConnectionSpec(_Strict):
             conflict=Policy(whole),
             fields=tuple((obj.by_name[name].column, Policy(p)) for name, p in fields.items() if name in obj.by_name),
             guard=Guard(choice.guard.delete_share, choice.guard.delete_rows),
+            whole_every=timedelta(hours=choice.whole_every_hours),
         )
 
     @staticmethod

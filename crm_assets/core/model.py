@@ -108,6 +108,8 @@ class Rules:
     conflict: Policy = Policy.HOLD
     fields: tuple[tuple[str, Policy], ...] = ()
     guard: Guard = Guard()
+    whole_every: timedelta = timedelta(hours=24)
+    """How often records that live within others are read as a whole, whatever seems to have changed."""
 
     def policy(self, column: str) -> Policy:
         return dict(self.fields).get(column, self.conflict)

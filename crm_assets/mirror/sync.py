@@ -24,7 +24,7 @@ from crm_assets.mirror.ahead import ahead
 from crm_assets.mirror.describing import Described, describe
 from crm_assets.mirror.land import joined, land, verify
 from crm_assets.mirror.report import SyncReport
-from crm_assets.store import loads, merges, setaside, stage
+from crm_assets.store import children, loads, merges, setaside, stage
 from crm_assets.store.apply import Applied, apply
 from crm_assets.store.database import Database, statement
 from crm_assets.store.ddl import stage_schema
@@ -89,7 +89,7 @@ class _Sync:
     def run(self, mode: Mode, window: Window | None) -> SyncReport:
         db, obj, connection = self._db, self._obj, self._report.connection
         cursor = loads.read_cursor(db, connection, obj.table)
-        if mode == "incremental" and (cursor is None or obj.version_field is None):
+        if mode == "incremental" and (cursor is None or _only_as_a_whole(db, connection, obj)):
             mode = "full"
         self._report = replace(self._report, mode=mode)
         begun = loads.unfinished(db, connection, obj.table, mode, window)
@@ -106,6 +106,8 @@ class _Sync:
             rows = 0 if quiet else self._read(None if mode == "full" else span, into_mirror)
             loads.land(db, self._load, rows)
             self._apply()
+            if obj.parent is not None:
+                children.read_since(db, connection, obj.table, self._load.observed_at)
             if mode == "full" and not empty:
                 unseen = _unseen(db, self._connector, obj, self._load)
                 self._applied = self._applied if unseen is None else _add(self._applied, unseen)
@@ -154,9 +156,10 @@ class _Sync:
         seen = 0
         connection, table = self._report.connection, self._report.object
         for page in pages:
-            if page.poison or page.merged:
+            if page.poison or page.merged or page.complete_for:
                 assert self._load is not None
                 with self._db.transaction() as conn:
+                    children.stage_gone(conn, connection, self._obj, page, self._load.observed_at)
                     merges.note(conn, connection, table, page.merged, self._load.observed_at)
                     aside = setaside.record(conn, connection, table, page.poison)
                 self._report = replace(self._report, set_aside=self._report.set_aside + aside)
@@ -240,6 +243,11 @@ class _Parts:
                 return
 
 
+def _only_as_a_whole(db: Database, connection: str, obj: Object) -> bool:
+    """Without a time of change there is no window, except over the parents of records that live within others."""
+    return obj.version_field is None and (obj.parent is None or children.due_whole(db, connection, obj))
+
+
 def _window(
     connector: Connector, obj: Object, mode: Mode, cursor: str | None, window: Window | None
 ) -> tuple[Window, bool]:
@@ -289,6 +297,8 @@ def _unseen(db: Database, connector: Connector, obj: Object, load: Load) -> Appl
     Seen rows are known by the ids that are left: the mirror's, less those of the CRM's list of ids.
     """
     connection = connector.config.name
+    if obj.parent is not None:
+        return _read_parents(db, connector, obj, children.orphans(db, connection, obj))
     listed: set[str] = set()
     for ids in connector.ids(obj):
         listed.update(ids)
@@ -317,6 +327,17 @@ def _unseen(db: Database, connector: Connector, obj: Object, load: Load) -> Appl
             absent = [(record_id, None) for record_id in wanted if record_id not in present]
             stage.put_deleted(conn, connection, obj, absent, Source.ID, observed_at)
     return apply(db, connection, obj)
+
+
+def _read_parents(db: Database, connector: Connector, obj: Object, parents: list[str]) -> Applied | None:
+    """Read parents that no list shows any more; their children are gone if the CRM says so."""
+    for start in range(0, len(parents), connector.max_fetch):
+        observed_at = db.now()
+        page = connector.fetch(obj, parents[start : start + connector.max_fetch])
+        with db.transaction() as conn:
+            stage.put(conn, connector.config.name, obj, page, Source.ID, observed_at)
+            children.stage_gone(conn, connector.config.name, obj, page, observed_at)
+    return apply(db, connector.config.name, obj) if parents else None
 
 
 def _add(first: Applied, second: Applied) -> Applied:

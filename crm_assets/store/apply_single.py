@@ -59,7 +59,6 @@ def delete(conn: Conn, q: ApplySql, record_id: str) -> int:
                 _reread(conn, q, record_id, "deleted and alive at the same version")
                 return _consume(conn, q, record_id, 0)
     _remove(conn, q, row_id, record_id, values, version, observed_at, held_already=deleted_at is not None)
-    children.of_deleted(conn, q.connection, q.obj.name, [record_id])
     return _consume(conn, q, record_id, 1)
 
 
@@ -349,6 +348,7 @@ def _remove(
     else:
         _bury(conn, q, row_id, record_id, values, version, observed_at)
         setaside.clear(conn, q.connection, q.obj.table, [record_id])
+    children.of_deleted(conn, q.connection, q.obj.name, [record_id])
 
 
 def _revive(conn: Conn, q: ApplySql, row_id: UUID) -> int:

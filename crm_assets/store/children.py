@@ -6,7 +6,7 @@ child refers to, says that those children have to be looked at again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from datetime import datetime
 
 from psycopg import sql
@@ -41,18 +41,40 @@ def stage_gone(conn: Conn, connection: str, obj: Object, page: Page, observed_at
     return stage.put_deleted(conn, connection, obj, gone, Source.ID, observed_at)
 
 
-def orphans(db: Database, connection: str, obj: Object, parents: Collection[str]) -> list[str]:
-    """Parents of children in the mirror that are not among ``parents``."""
-    assert obj.parent_column is not None
+def orphans(db: Database, connection: str, obj: Object) -> list[str]:
+    """Parents of children in the mirror that are no live records of a mirror themselves."""
+    assert obj.parent is not None and obj.parent_column is not None
     with db.transaction() as conn:
+        homes = conn.execute(
+            "SELECT object FROM crm_assets.object WHERE connection = %s AND name = ANY (%s)",
+            (connection, list(obj.by_name[obj.parent].reference_to)),
+        ).fetchall()
+        alive = sql.SQL(" UNION ALL ").join(
+            statement("SELECT id FROM {m} WHERE _deleted_at IS NULL", m=sql.Identifier(connection, table))
+            for (table,) in homes
+        )
         rows = conn.execute(
             statement(
-                "SELECT DISTINCT {parent} FROM {mirror} WHERE id IS NOT NULL AND _deleted_at IS NULL ORDER BY 1",
+                """SELECT DISTINCT c.{parent} FROM {mirror} c WHERE c.id IS NOT NULL AND c._deleted_at IS NULL
+                      AND NOT EXISTS (SELECT FROM ({alive}) p WHERE p.id = c.{parent}) ORDER BY 1""",
                 parent=sql.Identifier(obj.parent_column),
                 mirror=sql.Identifier(connection, obj.table),
+                alive=alive if homes else sql.SQL("SELECT NULL::text AS id"),
             )
         ).fetchall()
-    return [parent for (parent,) in rows if parent not in parents]
+    return [parent for (parent,) in rows]
+
+
+def due_whole(db: Database, connection: str, obj: Object) -> bool:
+    """Whether all children are to be read anew: what changes them may leave no trace that a window would show."""
+    with db.transaction() as conn:
+        row = conn.execute(
+            """SELECT max(observed_at) > clock_timestamp() - %s FROM crm_assets.load
+                WHERE connection = %s AND object = %s AND kind = 'full' AND state = 'applied'
+                  AND place IS NULL""",
+            (obj.rules.whole_every, connection, obj.table),
+        ).fetchone()
+    return not (row and row[0])
 
 
 def read_since(db: Database, connection: str, table: str, since: datetime) -> int:
