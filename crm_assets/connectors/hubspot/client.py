@@ -109,6 +109,8 @@ class Client:
                 continue
             if response.is_success or response.status_code in accept:
                 return response
+            if response.status_code == 429:
+                self._gate.refused(*failures.limit(failures.read(response)))
             raise failures.translate(response, f"{self.config.name}: {what}", may_have_written=writes)
         raise AssertionError("unreachable")
 

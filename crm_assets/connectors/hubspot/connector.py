@@ -62,8 +62,7 @@ class HubspotConnector:
         return Bound(self._client.clock() - self._lag)
 
     def read(self, obj: Object, window: Window | None, after: str | None = None) -> Iterator[Page]:
-        """No place is handed out, so that none comes back: paging tokens end with the search they belong to."""
-        return self._room(obj).read(obj, window)
+        return self._room(obj).read(obj, window, after)
 
     def deletes(self, obj: Object, window: Window) -> Iterator[Deleted]:
         """Of associations none: a parent's read is complete, so that what it lacks is gone."""

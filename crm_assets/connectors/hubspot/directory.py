@@ -76,7 +76,7 @@ class Directory:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    def read(self, obj: Object, window: Window | None) -> Iterator[Page]:
+    def read(self, obj: Object, window: Window | None, after: str | None) -> Iterator[Page]:
         page = self._page(obj, list(self._live(obj)))
         yield page if window is None else Page(page.table.filter(pa.array(_within(page, window), pa.bool_())))
 
@@ -85,7 +85,7 @@ class Directory:
         return self._page(obj, [item for item in self._live(obj) if str(item["id"]) in wanted])
 
     def ids(self, obj: Object, window: Window | None) -> Iterator[Sequence[str]]:
-        for page in self.read(obj, window):
+        for page in self.read(obj, window, None):
             yield page.table["id"].to_pylist()
 
     def count(self, obj: Object, window: Window | None) -> int:

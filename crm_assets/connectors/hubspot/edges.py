@@ -17,6 +17,7 @@ from crm_assets.connectors.hubspot import search
 from crm_assets.connectors.hubspot.client import ASSOCIATIONS, Client
 from crm_assets.connectors.hubspot.failures import NOT_FOUND, explain
 from crm_assets.connectors.hubspot.kinds import edge
+from crm_assets.connectors.hubspot.places import Found, behind, place
 from crm_assets.connectors.hubspot.records import Records
 from crm_assets.core.errors import ObjectUnavailable, RejectedError
 from crm_assets.core.model import Field, FieldType, Object, Page, Value, Window
@@ -111,22 +112,20 @@ class Edges:
         self._client = client
         self._records = records
 
-    def read(self, obj: Object, window: Window | None) -> Iterator[Page]:
+    def read(self, obj: Object, window: Window | None, after: str | None) -> Iterator[Page]:
         """The associations of all records (of those that changed in the window), complete for each of them."""
         waiting: list[str] = []
-        for ids in self._parents(obj, window):
-            waiting += ids
-            while len(waiting) >= _PARENTS:
-                yield self.of(obj, waiting[:_PARENTS])
-                waiting = waiting[_PARENTS:]
-        if waiting:
-            yield self.of(obj, waiting)
+        for found in self._parents(obj, window, behind(obj, after)):
+            waiting += found.ids
+            if len(waiting) >= _PARENTS or found.behind is None:
+                yield replace(self.of(obj, waiting), next=place(obj, found.behind))
+                waiting = []
 
-    def _parents(self, obj: Object, window: Window | None) -> Iterator[Sequence[str]]:
-        start, _ = ends_of(obj)
+    def _parents(self, obj: Object, window: Window | None, start: str | None) -> Iterator[Found]:
+        kind, _ = ends_of(obj)
         if window is not None:
-            return search.changed(self._client, start, [], window)
-        return self._records.all_ids(start)
+            return search.changed(self._client, kind, [], window, start)
+        return self._records.listed(kind, start)
 
     def fetch(self, obj: Object, ids: Sequence[str]) -> Page:
         """By ids of associations or of the records they start from; the page has all that those records have."""
@@ -164,7 +163,7 @@ class Edges:
                     inputs.append({"id": parent, "after": str(after)})
 
     def ids(self, obj: Object, window: Window | None) -> Iterator[Sequence[str]]:
-        for page in self.read(obj, window):
+        for page in self.read(obj, window, None):
             yield page.table["id"].to_pylist()
 
     def count(self, obj: Object, window: Window | None) -> int:

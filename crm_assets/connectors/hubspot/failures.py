@@ -26,6 +26,8 @@ NOT_FOUND = "OBJECT_NOT_FOUND"
 _LOCKED = 423
 _MIGRATING = 477
 _LOCK_WAIT = timedelta(seconds=2)
+_TEN_SECONDS = timedelta(seconds=10)
+_AN_HOUR = timedelta(hours=1)
 _LONGEST_TEXT = 300
 
 
@@ -44,7 +46,8 @@ def translate(response: httpx.Response, what: str, *, may_have_written: bool) ->
     category = str(body.get("category") or "")
     said = f"{what}: HubSpot answered {status} {explain(body)}".rstrip()
     if status == 429:
-        return QuotaExhausted(said, until=_free_again(body))
+        wait = limit(body)[1]
+        return QuotaExhausted(said, until=None if wait > _TEN_SECONDS else datetime.now(UTC) + wait)
     if status in (_LOCKED, _MIGRATING):
         return RetriableError(said, retry_after=_retry_after(response))
     if status >= 500:
@@ -94,13 +97,15 @@ def _scopes(body: Mapping[str, Any]) -> Iterator[str]:
             yield str(scope)
 
 
-def _free_again(body: Mapping[str, Any]) -> datetime | None:
-    """When the window that was exceeded has moved on; of the day's, only the account's own clock knows."""
+def limit(body: Mapping[str, Any]) -> tuple[str, timedelta]:
+    """Which limit a 429 is about, and how long until its window has moved on. A search says so only in words; when
+    the account's day ends, only its own clock knows."""
     policy = str(body.get("policyName") or "")
     if "DAILY" in policy:
-        return None
-    second = policy == "SECONDLY" or "secondly limit" in str(body.get("message") or "")
-    return datetime.now(UTC) + timedelta(seconds=1 if second and "TEN" not in policy else 10)
+        return "daily_calls", _AN_HOUR
+    if policy == "SECONDLY" or (not policy and "your secondly limit" in str(body.get("message") or "")):
+        return "search_1s", timedelta(seconds=1)
+    return "calls_10s", _TEN_SECONDS
 
 
 def _retry_after(response: httpx.Response) -> timedelta:

@@ -6,6 +6,7 @@ Source: CRM objects API, "List", "Read a batch", "Search". A list shows 100 reco
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,6 +17,7 @@ from crm_assets.connectors.hubspot.describe import ID, MERGED
 from crm_assets.connectors.hubspot.equality import same
 from crm_assets.connectors.hubspot.failures import NOT_FOUND, explain
 from crm_assets.connectors.hubspot.kinds import kind_of
+from crm_assets.connectors.hubspot.places import Found, behind, place
 from crm_assets.connectors.hubspot.wire import filter_text, millis
 from crm_assets.core.errors import RejectedError
 from crm_assets.core.model import Deleted, FieldType, Mutation, Object, Outcome, Page, Value, Window
@@ -40,41 +42,32 @@ class Records:
         self._sweep = sweep
         self._shallow = shallow
 
-    def read(self, obj: Object, window: Window | None) -> Iterator[Page]:
-        if window is not None:
-            return self._named(obj, self.ids(obj, window))
-        if obj.where is None and len(",".join(_names(obj))) <= _LONGEST_NAMES:
-            return self._listed(obj)
-        return self._named(obj, self.ids(obj, None))
+    def read(self, obj: Object, window: Window | None, after: str | None) -> Iterator[Page]:
+        names = _names(obj)
+        if window is None and obj.where is None and len(",".join(names)) <= _LONGEST_NAMES:
+            for records, mark in _list(self._client, obj.name, names, behind(obj, after)):
+                yield replace(page_of(obj, records), next=place(obj, mark))
+            return
+        # What a search finds is read from the records, never from its index.
+        for found in self._found(obj, window, behind(obj, after)):
+            yield replace(self.fetch(obj, found.ids), next=place(obj, found.behind))
 
-    def _listed(self, obj: Object) -> Iterator[Page]:
-        for records in _list(self._client, obj.name, _names(obj)):
-            yield page_of(obj, records)
-
-    def _named(self, obj: Object, found: Iterator[Sequence[str]]) -> Iterator[Page]:
-        """Full records of the ids: what a search finds is read from the records, never from its index."""
-        waiting: list[str] = []
-        for ids in found:
-            waiting += ids
-            while len(waiting) >= AT_ONCE:
-                yield self.fetch(obj, waiting[:AT_ONCE])
-                waiting = waiting[AT_ONCE:]
-        if waiting:
-            yield self.fetch(obj, waiting)
-
-    def ids(self, obj: Object, window: Window | None) -> Iterator[Sequence[str]]:
+    def _found(self, obj: Object, window: Window | None, start: str | None = None) -> Iterator[Found]:
         filters = search.restriction(self._client, obj)
         if window is not None:
-            yield from search.changed(self._client, obj.name, filters, window)
-        elif filters:
-            yield from search.by_id(self._client, obj.name, filters)
-        else:
-            yield from self.all_ids(obj.name)
+            return search.changed(self._client, obj.name, filters, window, start)
+        if filters:
+            return search.by_id(self._client, obj.name, filters, start)
+        return self.listed(obj.name, start)
 
-    def all_ids(self, name: str) -> Iterator[list[str]]:
+    def listed(self, name: str, start: str | None = None) -> Iterator[Found]:
         """Ids of all live records of a kind, in their order."""
-        for records in _list(self._client, name, [ID]):
-            yield [str(record["id"]) for record in records]
+        for records, mark in _list(self._client, name, [ID], start):
+            yield Found([str(record["id"]) for record in records], mark)
+
+    def ids(self, obj: Object, window: Window | None) -> Iterator[Sequence[str]]:
+        for found in self._found(obj, window):
+            yield found.ids
 
     def fetch(self, obj: Object, ids: Sequence[str]) -> Page:
         """Archived records are absent, as are those that were merged away: HubSpot shows their survivor."""
@@ -117,7 +110,7 @@ class Records:
         low, due = window.low, self._due(window)
         if due and low is not None:
             low -= self._sweep
-        for number, records in enumerate(_list(self._client, obj.name, [ID], archived=True), 1):
+        for number, (records, _) in enumerate(_list(self._client, obj.name, [ID], archived=True), 1):
             for record in records:
                 at = datetime.fromisoformat(record.get("archivedAt") or record["updatedAt"])
                 if low is None or at >= low:
@@ -172,15 +165,19 @@ def _names(obj: Object) -> list[str]:
     return names if MERGED in names else [*names, MERGED]
 
 
-def _list(client: Client, name: str, names: Sequence[str], *, archived: bool = False) -> Iterator[list[dict[str, Any]]]:
-    """The primary store page by page, in the order of ids."""
+def _list(
+    client: Client, name: str, names: Sequence[str], start: str | None = None, *, archived: bool = False
+) -> Iterator[tuple[list[dict[str, Any]], str | None]]:
+    """The primary store page by page, in the order of ids, each page with the mark of the next one."""
     params: dict[str, str | int] = {"limit": AT_ONCE, "properties": ",".join(names)}
     if archived:
         params["archived"] = "true"
+    if start is not None:
+        params["after"] = start
     while True:
         body = client.read("GET", f"{OBJECTS}/{name}", "list", f"list of {name}", params=params)
-        yield body["results"]
         after = ((body.get("paging") or {}).get("next") or {}).get("after")
+        yield body["results"], None if after is None else str(after)
         if after is None:
             return
         params["after"] = str(after)

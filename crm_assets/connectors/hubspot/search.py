@@ -15,6 +15,7 @@ from typing import Any
 from crm_assets.connectors.hubspot.client import OBJECTS, Client
 from crm_assets.connectors.hubspot.describe import ID
 from crm_assets.connectors.hubspot.kinds import kind_of
+from crm_assets.connectors.hubspot.places import Found
 from crm_assets.connectors.hubspot.wire import millis
 from crm_assets.core.errors import ConfigurationError
 from crm_assets.core.model import Object, Window
@@ -72,24 +73,28 @@ def found(client: Client, name: str, filters: Sequence[Filter], limit: int = LAR
     return [str(record["id"]) for record in _search(client, name, filters, ID, limit)["results"]]
 
 
-def by_id(client: Client, name: str, filters: Sequence[Filter]) -> Iterator[list[str]]:
-    """All ids that match, in the order of ids."""
-    last: str | None = None
+def by_id(client: Client, name: str, filters: Sequence[Filter], last: str | None = None) -> Iterator[Found]:
+    """All ids that match (those behind ``last``), in the order of ids."""
     while True:
         behind = [] if last is None else [compare(ID, "GT", last)]
         ids = found(client, name, [*filters, *behind])
-        if ids:
-            yield ids
-            last = ids[-1]
-        if len(ids) < LARGEST:
+        full = len(ids) == LARGEST
+        last = ids[-1] if full else None
+        yield Found(ids, last)
+        if not full:
             return
 
 
-def changed(client: Client, name: str, filters: Sequence[Filter], window: Window) -> Iterator[list[str]]:
-    """Ids of all records whose cursor lies in the window, each once, in the order of the cursor."""
+def changed(
+    client: Client, name: str, filters: Sequence[Filter], window: Window, behind: str | None = None
+) -> Iterator[Found]:
+    """Ids of all records whose cursor lies in the window, each once, in the order of the cursor.
+
+    ``behind`` is the moment to go on from, in milliseconds: what lies at it is found again.
+    """
     cursor = kind_of(name).modified
     below = compare(cursor, "LT", str(millis(window.high)))
-    at = None if window.low is None else millis(window.low)
+    at = int(behind) if behind is not None else None if window.low is None else millis(window.low)
     seen: set[str] = set()
     """Ids at the moment that the next search begins with."""
     while True:
@@ -99,20 +104,20 @@ def changed(client: Client, name: str, filters: Sequence[Filter], window: Window
             for record in _search(client, name, [*filters, *start, below], cursor, LARGEST)["results"]
         ]
         fresh = [record_id for record_id, _ in rows if record_id not in seen]
-        if fresh:
-            yield fresh
         if len(rows) < LARGEST:
+            yield Found(fresh, None)
             return
-        last = rows[-1][1]
-        if rows[0][1] < last:
+        first, last = rows[0][1], rows[-1][1]
+        yield Found(fresh, str(last))
+        if first < last:
             at, seen = last, {record_id for record_id, moment in rows if moment == last}
             continue
         # A whole answer at one moment: how many more there are, only their ids can tell.
         seen.update(fresh)
         tied = [compare(cursor, "GTE", str(last)), compare(cursor, "LTE", str(last))]
-        for ids in by_id(client, name, [*filters, *tied]):
-            if rest := [record_id for record_id in ids if record_id not in seen]:
-                yield rest
+        for more in by_id(client, name, [*filters, *tied]):
+            rest = [record_id for record_id in more.ids if record_id not in seen]
+            yield Found(rest, str(last + 1 if more.behind is None else last))
         at, seen = last + 1, set()
 
 
