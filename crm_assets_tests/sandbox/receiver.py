@@ -24,7 +24,7 @@ class Receiver:
 
 
 @contextmanager
-def receiving() -> Iterator[Receiver]:
+def receiving(path: str = "/webhooks/salesforce") -> Iterator[Receiver]:
     receiver = Receiver()
 
     class Handler(BaseHTTPRequestHandler):
@@ -44,7 +44,7 @@ def receiving() -> Iterator[Receiver]:
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
-    receiver.url = f"http://127.0.0.1:{server.server_address[1]}/webhooks/salesforce"
+    receiver.url = f"http://127.0.0.1:{server.server_address[1]}{path}"
     try:
         yield receiver
     finally:
