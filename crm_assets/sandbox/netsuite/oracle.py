@@ -9,8 +9,9 @@ from typing import Any
 from . import masks
 from .display import shown_name
 from .masks import MaskError
+from .nodes import Literal
 from .schema import Schema
-from .suiteql import Literal, invalid
+from .suiteql import invalid
 from .tables import Column
 
 MOMENTS = frozenset({"date", "datetime"})

@@ -104,7 +104,7 @@ class Schema:
                                               ("modified", "", "linelastmodifieddate")):  # fmt: skip
                     index = quote(f"{sublist.table}_{name}")
                     self._db.execute(f"CREATE {unique} INDEX IF NOT EXISTS {index} ON {lines} ({columns})")
-        self._db.execute("CREATE INDEX IF NOT EXISTS _deleted_date ON _deleted (deleteddate)")
+        self._db.execute("CREATE INDEX IF NOT EXISTS _deleted_date ON _deleted (deleteddate, id)")
 
     def save(self, one: RecordType) -> None:
         """Keeps a record type's new list of fields."""

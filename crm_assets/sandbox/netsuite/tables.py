@@ -15,11 +15,13 @@ KINDS = {"ref": "number", "integer": "number", "number": "number", "boolean": "b
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """``sql`` with ``{t}`` for the table's alias; ``kind`` is text, number, boolean, date or datetime."""
+    """``sql`` with ``{t}`` for the table's alias; ``kind`` is text, number, boolean, date or datetime; ``sure`` tells
+    that it is never null."""
 
     sql: str
     kind: str
     field: Field | None = None
+    sure: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,8 @@ class Table:
 
 
 def column(field: Field) -> Column:
-    return Column("{t}." + quote(field.column), KINDS.get(field.type, "text"), field)
+    sure = field.name in ("id", "lastModifiedDate", "dateCreated", "createdDate")
+    return Column("{t}." + quote(field.column), KINDS.get(field.type, "text"), field, sure)
 
 
 def tables(schema: Schema) -> dict[str, Table]:
@@ -70,13 +73,13 @@ def _lines(headers: Table, lines: Sublist) -> Table:
     """The main line stands first: line 0, with the header's values."""
     header = Field("transaction", "ref", to=("salesOrder", "invoice", "customerPayment"))
     columns = {
-        "transaction": Column("{t}._parent", "number", header),
-        "id": Column("{t}.line", "number"),
+        "transaction": Column("{t}._parent", "number", header, sure=True),
+        "id": Column("{t}.line", "number", sure=True),
         "linesequencenumber": Column("{t}.line", "number"),
-        "uniquekey": Column("{t}._unique", "number"),
+        "uniquekey": Column("{t}._unique", "number", sure=True),
         "mainline": Column("(CASE {t}.line WHEN 0 THEN 'T' ELSE 'F' END)", "boolean"),
         "taxline": Column("'F'", "boolean"),
-        "linelastmodifieddate": Column("{t}.linelastmodifieddate", "datetime"),
+        "linelastmodifieddate": Column("{t}.linelastmodifieddate", "datetime", sure=True),
     }
     for field in lines.fields:
         columns[field.name.lower()] = column(field)
@@ -93,11 +96,11 @@ def _deleted() -> Table:
         "deletedrecord",
         "_deleted",
         {
-            "recordid": Column("{t}.id", "number"),
+            "recordid": Column("{t}.id", "number", sure=True),
             "type": Column("{t}.record", "text"),
             "recordtypeid": Column("NULL", "number"),
             "scriptid": Column("upper({t}.record)", "text"),
-            "deleteddate": Column("{t}.deleteddate", "datetime"),
+            "deleteddate": Column("{t}.deleteddate", "datetime", sure=True),
             "deletedby": Column("NULL", "number"),
             "context": Column("'REST'", "text"),
             "name": Column("{t}.name", "text"),
