@@ -109,6 +109,12 @@ class Client:
                 continue
             if response.is_success or response.status_code in accept:
                 return response
+            if response.status_code == 401:
+                said = failures.explain(failures.read(response))
+                raise ConfigurationError(
+                    f"connection {self.config.name}: HubSpot does not know the token ({said}); check the variables "
+                    f"{', '.join(sorted(self.config.credentials.values()))}"
+                )
             if response.status_code == 429:
                 self._gate.refused(*failures.limit(failures.read(response)))
             raise failures.translate(response, f"{self.config.name}: {what}", may_have_written=writes)

@@ -13,7 +13,6 @@ from typing import Any
 import httpx
 
 from crm_assets.core.errors import (
-    ConfigurationError,
     CrmAssetsError,
     ObjectUnavailable,
     QuotaExhausted,
@@ -53,8 +52,6 @@ def translate(response: httpx.Response, what: str, *, may_have_written: bool) ->
     if status >= 500:
         # A gateway or the application gave up in the middle: for a write that proves nothing.
         return UnknownOutcome(said) if may_have_written else RetriableError(said)
-    if status == 401:
-        return ConfigurationError(f"{said}; set the token that defs.yaml names to a valid one of this account")
     if status == 403:
         scopes = ", ".join(sorted(_scopes(body)))
         return ObjectUnavailable(

@@ -10,6 +10,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
+import pyarrow as pa
+
 from crm_assets.connectors.hubspot import search, writing
 from crm_assets.connectors.hubspot.cast import page_of
 from crm_assets.connectors.hubspot.client import OBJECTS, Client
@@ -95,7 +97,7 @@ class Records:
             all(same(obj.by_column[column], value, row[column]) for column, value in values.items())
             for row in page.table.select(list(values)).to_pylist()
         ]
-        return Page(page.table.filter(alike) if values else page.table, page.poison)
+        return Page(page.table.filter(pa.array(alike, pa.bool_())) if values else page.table, page.poison)
 
     def count(self, obj: Object, window: Window | None) -> int:
         filters = search.restriction(self._client, obj)

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
+import pyarrow as pa
 
 from crm_assets.connectors.salesforce import failures, places, soql
 from crm_assets.connectors.salesforce.cast import page_from_csv, page_from_json
@@ -83,7 +84,7 @@ def find(client: Client, obj: Object, values: Mapping[str, Value], since: dateti
         all(same(obj.by_column[name], value, row[name]) for name, value in values.items())
         for row in page.table.select(list(values)).to_pylist()
     ]
-    return Page(page.table.filter(alike) if values else page.table, page.poison)
+    return Page(page.table.filter(pa.array(alike, pa.bool_())) if values else page.table, page.poison)
 
 
 def ids(client: Client, obj: Object, window: Window | None = None) -> Iterator[list[str]]:
@@ -156,7 +157,6 @@ def _chunks(values: Sequence[str], fixed: int) -> Iterator[Sequence[str]]:
 
 
 def _joined(obj: Object, pages: Sequence[Page]) -> Page:
-    import pyarrow as pa
 
     tables = [page.table for page in pages] or [obj.page_schema().empty_table()]
     return Page(
