@@ -106,5 +106,9 @@ class RecordType:
         return next((one for one in self.sublists if one.name == name), None)
 
     @property
+    def created(self) -> Field:
+        return self.index.get("datecreated") or self.index["createddate"]
+
+    @property
     def modified(self) -> Field:
         return self.index["lastmodifieddate"]

@@ -17,7 +17,7 @@ def complete(kind: RecordType, given: Row) -> Row:
     """A whole row: what is given, by column, and what every record has."""
     row: Row = {field.column: "F" if field.type == "boolean" else None for field in kind.fields}
     row |= {name: value for name, value in given.items() if value is not None}
-    created = next(field.column for field in kind.fields if field.name in ("dateCreated", "createdDate"))
+    created = kind.created.column
     stamp = row[kind.modified.column] or row[created] or clock.stored(clock.now())
     row[kind.modified.column] = stamp
     row[created] = row[created] or stamp

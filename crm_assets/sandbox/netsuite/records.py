@@ -66,10 +66,7 @@ class Records:
         new = tx.number()
         row: Row = {field.column: "F" if field.type == "boolean" else None for field in kind.fields}
         row |= defaults(kind, tx.moment)
-        row |= values | {"id": new, kind.modified.column: tx.stamp, "_at": tx.at}
-        created = kind.fields[-2] if kind.fields[-2].type == "date-time" else None
-        if created is not None:
-            row[created.column] = tx.stamp
+        row |= values | {"id": new, kind.created.column: tx.stamp, kind.modified.column: tx.stamp, "_at": tx.at}
         if kind.marker:
             row[kind.marker] = kind.code
         row = identity(kind, row)

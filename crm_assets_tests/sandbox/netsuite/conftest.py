@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,11 +20,16 @@ def rest(sandbox: Sandbox, **headers: str) -> httpx.Client:
     return httpx.Client(base_url=f"{sandbox.url}/services/rest", headers=own, timeout=60, trust_env=False)
 
 
-@pytest.fixture(scope="session")
-def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    sandbox = Sandbox(tmp_path_factory.mktemp("netsuite") / "data", connection="netsuite", rows=200)
+def _open(folder: Path) -> Iterator[Sandbox]:
+    sandbox = Sandbox(folder / "data", connection="netsuite", rows=200)
     yield sandbox
     sandbox.kill()
+
+
+@pytest.fixture(scope="session")
+def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """One for tests that make their own records."""
+    yield from _open(tmp_path_factory.mktemp("netsuite"))
 
 
 @pytest.fixture(scope="session")
@@ -32,20 +38,24 @@ def api(account: Sandbox) -> Iterator[httpx.Client]:
         yield client
 
 
-Query = Callable[..., list[dict[str, Any]]]
+@pytest.fixture(scope="session")
+def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """One whose records nobody changes: a generated company, for tests that only ask."""
+    yield from _open(tmp_path_factory.mktemp("netsuite-still"))
 
 
 @pytest.fixture(scope="session")
-def query(api: httpx.Client) -> Query:
+def still_api(still: Sandbox) -> Iterator[httpx.Client]:
+    with rest(still) as client:
+        yield client
+
+
+def rows(api: httpx.Client, text: str, *params: Any) -> list[dict[str, Any]]:
     """The rows of a SuiteQL query that fits one page."""
-
-    def run(text: str, *params: Any) -> list[dict[str, Any]]:
-        reply = ask(api, text, *params)
-        assert reply.status_code == 200, reply.text
-        items: list[dict[str, Any]] = reply.json()["items"]
-        return [{name: value for name, value in one.items() if name != "links"} for one in items]
-
-    return run
+    reply = ask(api, text, *params)
+    assert reply.status_code == 200, reply.text
+    items: list[dict[str, Any]] = reply.json()["items"]
+    return [{name: value for name, value in one.items() if name != "links"} for one in items]
 
 
 def ask(api: httpx.Client, text: str, *params: Any, **page: Any) -> httpx.Response:

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from crm_assets_tests.plugins.sandbox import MakeSandbox, Sandbox, wait_until
-from crm_assets_tests.sandbox.netsuite.conftest import Query, ask, made, problem, rest
+from crm_assets_tests.sandbox.netsuite.conftest import ask, made, problem, rest, rows
 from crm_assets_tests.sandbox.receiver import Receiver, receiving
 
 
@@ -59,17 +59,18 @@ def test_merge(account: Sandbox, api: httpx.Client) -> None:
         account.merge("customer", master, [master])
 
 
-def test_fields_come_and_go(account: Sandbox, api: httpx.Client, query: Query) -> None:
+def test_fields_come_and_go(account: Sandbox, api: httpx.Client) -> None:
     account.schema("customer", "add", "custentity_tier", type="picklist", to=["Gold", "Silver"])
     key = made(api.post("/record/v1/customer", json={"companyName": "Tiered", "custentity_tier": {"id": "Gold"}}))
+    assert account.alive("customer")[key]["dateCreated"] == account.alive("customer")[key]["lastModifiedDate"]
     catalog = api.get("/record/v1/metadata-catalog/customer", headers={"Accept": "application/schema+json"}).json()
     assert catalog["properties"]["custentity_tier"]["x-ns-custom-field"] is True
-    assert query("SELECT custentity_tier FROM customer WHERE id = ?", key) == [{"custentity_tier": "Gold"}]
+    assert rows(api, "SELECT custentity_tier FROM customer WHERE id = ?", key) == [{"custentity_tier": "Gold"}]
     account.schema("customer", "picklist", "custentity_tier", to=["Bronze"])
     refused = api.patch(f"/record/v1/customer/{key}", json={"custentity_tier": {"id": "Gold"}})
     assert problem(refused) == (400, "USER_ERROR")
     account.schema("customer", "rename", "custentity_tier", to="custentity_rank")
-    assert query("SELECT custentity_rank FROM customer WHERE id = ?", key) == [{"custentity_rank": "Gold"}]
+    assert rows(api, "SELECT custentity_rank FROM customer WHERE id = ?", key) == [{"custentity_rank": "Gold"}]
     assert problem(ask(api, "SELECT custentity_tier FROM customer")) == (400, "INVALID_PARAMETER")
     account.schema("customer", "add", "custentity_size", type="string")
     account.update("customer", key, custentity_size="12")

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import httpx
 import pytest
 
 from crm_assets_tests.plugins.sandbox import Sandbox
-from crm_assets_tests.sandbox.netsuite.conftest import Query, ask, made, problem
+from crm_assets_tests.sandbox.netsuite.conftest import ask, made, problem, rows
 
+Query = Callable[..., list[dict[str, Any]]]
 ISO = 'YYYY-MM-DD"T"HH24:MI:SS'
 
 
-def test_values_are_texts_and_nulls_are_left_out(account: Sandbox, query: Query) -> None:
-    truth = account.alive("contact")
+@pytest.fixture(scope="session")
+def query(still_api: httpx.Client) -> Query:
+    """The rows of a query about the account that nobody changes."""
+    return lambda text, *params: rows(still_api, text, *params)
+
+
+def test_values_are_texts_and_nulls_are_left_out(still: Sandbox, query: Query) -> None:
+    truth = still.alive("contact")
     rows = query(
         f"SELECT id, entityid, title, isinactive, company, TO_CHAR(lastmodifieddate, '{ISO}') AS lm FROM contact"
         " WHERE id > ? ORDER BY id",
@@ -31,15 +40,15 @@ def test_values_are_texts_and_nulls_are_left_out(account: Sandbox, query: Query)
         assert row.get("company") == own["company"]
 
 
-def test_numbers(account: Sandbox, query: Query) -> None:
-    truth = account.alive("salesOrder")
+def test_numbers(still: Sandbox, query: Query) -> None:
+    truth = still.alive("salesOrder")
     for row in query("SELECT id, total, foreigntotal, exchangerate FROM transaction WHERE type = 'SalesOrd'"):
         assert float(row["total"]) == truth[row["id"]]["total"] and row["total"] == row["foreigntotal"]
         assert not row["total"].endswith(".0")
 
 
-def test_transactions_and_their_lines(account: Sandbox, query: Query) -> None:
-    truth = {**account.alive("salesOrder"), **account.alive("invoice")}
+def test_transactions_and_their_lines(still: Sandbox, query: Query) -> None:
+    truth = {**still.alive("salesOrder"), **still.alive("invoice")}
     rows = query(
         "SELECT t.id, t.type, l.id AS line, l.item, l.quantity, l.rate, l.amount, l.mainline FROM transaction t"
         " JOIN transactionline l ON l.transaction = t.id WHERE t.type IN ('SalesOrd', 'CustInvc') ORDER BY t.id, l.id"
@@ -52,8 +61,8 @@ def test_transactions_and_their_lines(account: Sandbox, query: Query) -> None:
     assert {row["type"] for row in rows} == {"SalesOrd", "CustInvc"}
 
 
-def test_display_values(account: Sandbox, query: Query) -> None:
-    customers = account.alive("customer")
+def test_display_values(still: Sandbox, query: Query) -> None:
+    customers = still.alive("customer")
     rows = query(
         "SELECT id, entity, BUILTIN.DF(entity) AS who, BUILTIN.DF(status) AS state, BUILTIN.DF(type) AS kind,"
         " BUILTIN.DF(location) AS place FROM transaction WHERE type = 'SalesOrd'"
@@ -64,8 +73,8 @@ def test_display_values(account: Sandbox, query: Query) -> None:
     assert {"Billed", "Closed"} <= {row["state"] for row in rows}
 
 
-def test_groups(account: Sandbox, query: Query) -> None:
-    truth = account.alive("salesOrder").values()
+def test_groups(still: Sandbox, query: Query) -> None:
+    truth = still.alive("salesOrder").values()
     rows = query(
         "SELECT status, COUNT(*) AS n, SUM(total) AS total, MIN(id), MAX(id) FROM transaction WHERE type = 'SalesOrd'"
         " GROUP BY status HAVING COUNT(*) > 0 ORDER BY status"
@@ -85,8 +94,8 @@ def test_groups(account: Sandbox, query: Query) -> None:
     assert int(one["n"]) == len({row["entity"] for row in truth})
 
 
-def test_windows_of_time(account: Sandbox, query: Query) -> None:
-    truth = account.alive("customer")
+def test_windows_of_time(still: Sandbox, query: Query) -> None:
+    truth = still.alive("customer")
     stamps = sorted(row["lastModifiedDate"] for row in truth.values())
     low, high = stamps[3], stamps[-3]
     inside = {key for key, row in truth.items() if low <= row["lastModifiedDate"] < high}
@@ -102,9 +111,9 @@ def test_windows_of_time(account: Sandbox, query: Query) -> None:
     assert query("SELECT id FROM customer WHERE lastmodifieddate > SYSDATE + 1") == []
 
 
-def test_key_sets(account: Sandbox, query: Query) -> None:
+def test_key_sets(still: Sandbox, query: Query) -> None:
     """Beyond the bounds of offsets one pages by key; equal moments are told apart by id."""
-    truth = account.alive("contact")
+    truth = still.alive("contact")
     found: list[str] = []
     stamp, last = "1900-01-01T00:00:00", "0"
     text = (
@@ -119,19 +128,19 @@ def test_key_sets(account: Sandbox, query: Query) -> None:
     assert found == sorted(truth, key=lambda key: (truth[key]["lastModifiedDate"], int(key)))
 
 
-def test_the_users_date_format(account: Sandbox, api: httpx.Client, query: Query) -> None:
-    key, own = next(iter(account.alive("salesOrder").items()))
+def test_the_users_date_format(still: Sandbox, still_api: httpx.Client, query: Query) -> None:
+    key, own = next(iter(still.alive("salesOrder").items()))
     year, month, day = own["tranDate"].split("-")
     text = "SELECT trandate FROM transaction WHERE id = ?"
     assert query(text, key) == [{"trandate": f"{month}/{day}/{year}"}]
     same = "SELECT id FROM transaction WHERE trandate = ? AND id = ?"
     assert query(same, f"{int(month)}/{int(day)}/{year}", key) == [{"id": key}]
-    assert problem(ask(api, same, own["tranDate"], key)) == (400, "INVALID_PARAMETER")
-    account.control("POST", "/preferences", {"date_format": "DD-MON-YYYY"})
+    assert problem(ask(still_api, same, own["tranDate"], key)) == (400, "INVALID_PARAMETER")
+    still.control("POST", "/preferences", {"date_format": "DD-MON-YYYY"})
     try:
         assert query(text, key)[0]["trandate"].startswith(f"{day}-")
     finally:
-        account.control("POST", "/preferences", {"date_format": "MM/DD/YYYY"})
+        still.control("POST", "/preferences", {"date_format": "MM/DD/YYYY"})
 
 
 def test_expressions(query: Query) -> None:
@@ -144,8 +153,8 @@ def test_expressions(query: Query) -> None:
                    "i": "bcd", "j": "3"}  # fmt: skip
 
 
-def test_conditions(account: Sandbox, query: Query) -> None:
-    truth = account.alive("customer")
+def test_conditions(still: Sandbox, query: Query) -> None:
+    truth = still.alive("customer")
 
     def ids(where: str, *params: object) -> set[str]:
         return {row["id"] for row in query(f"SELECT c.id FROM customer c WHERE {where}", *params)}
@@ -158,7 +167,7 @@ def test_conditions(account: Sandbox, query: Query) -> None:
     low, high = sorted(truth, key=int)[2:5:2]
     assert ids("id BETWEEN ? AND ?", low, high) == {key for key in truth if int(low) <= int(key) <= int(high)}
     assert ids("salesrep IS NULL") == {key for key, row in truth.items() if row["salesRep"] is None}
-    ordering = {row["entity"] for row in account.alive("salesOrder").values()}
+    ordering = {row["entity"] for row in still.alive("salesOrder").values()}
     assert ids("EXISTS (SELECT 1 FROM transaction t WHERE t.entity = c.id AND t.type = 'SalesOrd')") == ordering
     assert ids("id IN (SELECT entity FROM transaction WHERE type = 'SalesOrd')") == ordering
     assert ids("companyname = ''") == set()
@@ -169,8 +178,8 @@ def test_conditions(account: Sandbox, query: Query) -> None:
     assert {row["id"] for row in left if row["n"] == "0"} == set(truth) - ordering
 
 
-def test_rownum(account: Sandbox, query: Query) -> None:
-    keys = sorted(account.alive("contact"), key=int)
+def test_rownum(still: Sandbox, query: Query) -> None:
+    keys = sorted(still.alive("contact"), key=int)
     assert [
         row["id"] for row in query("SELECT * FROM (SELECT id FROM contact ORDER BY id DESC) WHERE ROWNUM <= 2")
     ] == (keys[::-1][:2])
@@ -179,44 +188,45 @@ def test_rownum(account: Sandbox, query: Query) -> None:
     assert len(query("SELECT TOP 3 id FROM contact")) == 3
 
 
-def test_deleted_records(account: Sandbox, api: httpx.Client, query: Query) -> None:
+def test_deleted_records(account: Sandbox, api: httpx.Client) -> None:
     key = made(api.post("/record/v1/contact", json={"lastName": "Gone"}))
     assert api.delete(f"/record/v1/contact/{key}").status_code == 204
-    rows = query(
+    found = rows(
+        api,
         f"SELECT recordid, type, name, TO_CHAR(deleteddate, '{ISO}') AS at FROM deletedrecord WHERE recordid = ?"
         f" AND deleteddate >= TO_TIMESTAMP('2026-01-01T00:00:00', '{ISO}')",
         key,
     )
-    assert [(row["recordid"], row["type"], row["name"]) for row in rows] == [(key, "contact", "Gone")]
-    assert rows[0]["at"] + ".000Z" <= account.records("contact")[key]["modified_at"]
+    assert [(row["recordid"], row["type"], row["name"]) for row in found] == [(key, "contact", "Gone")]
+    assert found[0]["at"] + ".000Z" <= account.records("contact")[key]["modified_at"]
 
 
-def test_refusals(api: httpx.Client) -> None:
-    bare = api.post("/query/v1/suiteql", json={"q": "SELECT id FROM customer"})
+def test_refusals(still_api: httpx.Client) -> None:
+    bare = still_api.post("/query/v1/suiteql", json={"q": "SELECT id FROM customer"})
     assert problem(bare) == (400, "INVALID_HEADER")
     for text in ("SELECT", "SELECT nope FROM customer", "SELECT id FROM nope", "SELECT id FROM customer WHERE",
                  "DELETE FROM customer", "SELECT FOO(id) FROM customer",
                  "SELECT TO_CHAR(lastmodifieddate, 'JJ') FROM customer",
                  "SELECT id FROM customer WHERE id = ?", "SELECT TO_DATE('x', 'YYYY') d FROM dual",
                  "SELECT c.id FROM customer d", "SELECT id, COUNT(*) FROM customer WHERE COUNT(*) > 1"):  # fmt: skip
-        reply = ask(api, text)
+        reply = ask(still_api, text)
         assert problem(reply) == (400, "INVALID_PARAMETER"), text
         assert "Invalid search query" in reply.json()["o:errorDetails"][0]["detail"]
-    assert problem(ask(api, "")) == (400, "INVALID_CONTENT")
+    assert problem(ask(still_api, "")) == (400, "INVALID_CONTENT")
 
 
-def test_pages(account: Sandbox, api: httpx.Client) -> None:
-    keys = sorted(account.alive("contact"), key=int)
+def test_pages(still: Sandbox, still_api: httpx.Client) -> None:
+    keys = sorted(still.alive("contact"), key=int)
     found: list[str] = []
-    page = ask(api, "SELECT id FROM contact ORDER BY id", limit=10).json()
+    page = ask(still_api, "SELECT id FROM contact ORDER BY id", limit=10).json()
     assert page["totalResults"] == len(keys) and page["count"] == 10
     while True:
         found += [row["id"] for row in page["items"]]
         if not page["hasMore"]:
             break
-        page = ask(api, "SELECT id FROM contact ORDER BY id", limit=10, offset=page["offset"] + 10).json()
+        page = ask(still_api, "SELECT id FROM contact ORDER BY id", limit=10, offset=page["offset"] + 10).json()
     assert found == keys
     for wrong in ({"limit": 1001}, {"limit": 10, "offset": 15}, {"limit": 1000, "offset": 100_000}, {"limit": "x"}):
-        assert problem(ask(api, "SELECT id FROM contact", **wrong)) == (400, "INVALID_PARAMETER")
-    beyond = ask(api, "SELECT id FROM contact", limit=1000, offset=1000).json()
+        assert problem(ask(still_api, "SELECT id FROM contact", **wrong)) == (400, "INVALID_PARAMETER")
+    beyond = ask(still_api, "SELECT id FROM contact", limit=1000, offset=1000).json()
     assert beyond["items"] == [] and beyond["totalResults"] == len(keys) and not beyond["hasMore"]
