@@ -115,7 +115,7 @@ SALESFORCE = Vendor(
         "events": [{"id": "e1", "object": "Contact", "record_id": record_id, "change": "updated"}],
     },
     limit="daily_calls",
-    unknown="003000000000001AAA",
+    unknown="003999999999999AAA",
     write_path="/composite/sobjects",
     read_path="/query",
     options={"bulk_threshold": 10**9},
