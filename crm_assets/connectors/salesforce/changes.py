@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
+from crm_assets.connectors.salesforce import failures
 from crm_assets.connectors.salesforce.client import Client
 from crm_assets.core.errors import RejectedError
 from crm_assets.core.model import Bound, Deleted, Object, Window
@@ -48,14 +49,27 @@ def deleted(client: Client, obj: Object, window: Window) -> Iterator[Deleted]:
     """Deletions in the window as far back as the vendor keeps them (15 days); older ones are found by comparing ids."""
     now = client.clock()
     low = max(window.low or now - _DELETED_KEPT, now - _DELETED_KEPT)
-    body = client.json(
-        client.get(
-            f"{client.root}/sobjects/{obj.name}/deleted/",
-            "deleted",
-            f"deleted of {obj.name}",
-            params={"start": _iso(_floor(low) - _MINUTE), "end": _iso(_floor(max(window.high, low)) + 2 * _MINUTE)},
+    yield from _deleted(client, obj, _floor(low) - _MINUTE, _floor(max(window.high, low)) + 2 * _MINUTE)
+
+
+def _deleted(client: Client, obj: Object, start: datetime, end: datetime) -> Iterator[Deleted]:
+    """One call; a span with more ids than the vendor lists at once (600,000) is asked for in halves."""
+    try:
+        body = client.json(
+            client.get(
+                f"{client.root}/sobjects/{obj.name}/deleted/",
+                "deleted",
+                f"deleted of {obj.name}",
+                params={"start": _iso(start), "end": _iso(end)},
+            )
         )
-    )
+    except RejectedError as error:
+        middle = _floor(start + (end - start) / 2)
+        if error.code != failures.TOO_MANY_IDS or middle <= start:
+            raise
+        yield from _deleted(client, obj, start, middle)
+        yield from _deleted(client, obj, middle, end)
+        return
     for item in body["deletedRecords"]:
         yield Deleted(item["id"], _parse(item["deletedDate"]))
 

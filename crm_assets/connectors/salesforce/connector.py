@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from crm_assets.connectors.base import ConnectionConfig, Gate
-from crm_assets.connectors.salesforce import changes, reading, soql, webhook, writing
+from crm_assets.connectors.salesforce import changes, failures, reading, soql, webhook, writing
 from crm_assets.connectors.salesforce.client import Client
 from crm_assets.connectors.salesforce.describe import to_object
 from crm_assets.connectors.salesforce.equality import same
@@ -67,8 +67,9 @@ class SalesforceConnector:
         """Objects whose deletions the vendor does not list (User, for one) have none."""
         try:
             yield from changes.deleted(self._client, obj, window)
-        except RejectedError:
-            return
+        except RejectedError as error:
+            if error.code == failures.TOO_MANY_IDS:
+                raise
 
     def fetch(self, obj: Object, ids: Sequence[str]) -> Page:
         return reading.by_ids(self._client, obj, "Id", ids)
