@@ -9,6 +9,7 @@ it, and dlt's own schema is frozen.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,6 +55,7 @@ def land(db: Database, home: Path, load: Load, obj: Object, pages: Iterator[Page
 
     The rows become visible to ``apply`` only when ``loads.land`` has marked the load.
     """
+    _sweep(home, load)
     tables = joined(obj, pages)
     first = next(tables, None)
     if first is None:
@@ -61,6 +63,14 @@ def land(db: Database, home: Path, load: Load, obj: Object, pages: Iterator[Page
     verify(db, stage_schema(load.connection), obj)
     with _alone_the_first_time(db, load.connection):
         return _run(db, home, load, obj, _chain(first, tables), source)
+
+
+def _sweep(home: Path, load: Load) -> None:
+    """Remove what killed loads of the object left on the disk; the lease says that nobody is landing them any more."""
+    own = re.compile(rf"{re.escape(f'{load.connection}_{load.table}')}_\d+")
+    for directory in (home / "dlt").glob(f"{load.connection}_{load.table}_*"):
+        if own.fullmatch(directory.name):
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def verify(db: Database, schema: str, obj: Object) -> None:
@@ -95,7 +105,6 @@ def _run(db: Database, home: Path, load: Load, obj: Object, tables: Iterator[pa.
 
     name = f"{load.connection}_{load.table}_{load.load_id}"
     directory = home / "dlt" / name
-    shutil.rmtree(directory, ignore_errors=True)
     rows = 0
 
     def stamped() -> Iterator[pa.Table]:
