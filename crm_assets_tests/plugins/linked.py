@@ -76,6 +76,36 @@ class Link:
         return dict(self.rows("SELECT state, count(*) FROM crm_assets.outbox GROUP BY state"))
 
 
+def connection_spec(
+    url: str,
+    objects: tuple[str, ...] = (*WRITABLE, "User"),
+    conflict: str = "hold",
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    longest_call: float = 1.0,
+    call_timeout: float = 2.0,
+) -> ConnectionSpec:
+    """The shipped connection to a sandbox; ``settings`` add to what is set per object."""
+    return ConnectionSpec(
+        connection="salesforce",
+        connector="salesforce",
+        url=url,
+        credentials=CREDENTIALS,
+        call_timeout_seconds=call_timeout,
+        longest_call_seconds=longest_call,
+        conflict=conflict,
+        objects={
+            name: ObjectSpec(
+                **{
+                    "write": name in WRITABLE,
+                    "external_id": "Crm_Assets_Row_Id__c" if name in WRITABLE else None,
+                    **(settings or {}).get(name, {}),
+                }
+            )
+            for name in objects
+        },
+    )
+
+
 MakeLink = Callable[..., Link]
 
 
@@ -97,25 +127,7 @@ def make_link(
         for variable in CREDENTIALS.values():
             monkeypatch.setenv(variable, "sandbox")
         running = make_sandbox(**sandbox)
-        spec = ConnectionSpec(
-            connection="salesforce",
-            connector="salesforce",
-            url=running.url,
-            credentials=CREDENTIALS,
-            call_timeout_seconds=call_timeout,
-            longest_call_seconds=longest_call,
-            conflict=conflict,
-            objects={
-                name: ObjectSpec(
-                    **{
-                        "write": name in WRITABLE,
-                        "external_id": "Crm_Assets_Row_Id__c" if name in WRITABLE else None,
-                        **(settings or {}).get(name, {}),
-                    }
-                )
-                for name in objects
-            },
-        )
+        spec = connection_spec(running.url, objects, conflict, settings, longest_call, call_timeout)
         links.append(Link(running, db, home, spec))
         return links[-1]
 

@@ -6,6 +6,7 @@ import itertools
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -18,15 +19,16 @@ from crm_assets.store.embedded import EmbeddedPostgres
 
 _numbers = itertools.count(1)
 
+QUICK = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
+"""Nothing in a test outlives its machine, so nothing has to reach the disk."""
+
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[EmbeddedPostgres]:
     """The server of this test process, with a migrated template. Stops with the process, however that ends."""
     home = Path(tempfile.mkdtemp(prefix="crm-assets-pg-"))
     home.chmod(0o711)
-    # Nothing in a test outlives its server, so nothing has to reach the disk.
-    quick = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": "200"}
-    server = EmbeddedPostgres(home, settings=quick)
+    server = EmbeddedPostgres(home, settings=QUICK)
     try:
         server.start()
         migrations.upgrade(server.url())
@@ -39,9 +41,9 @@ def postgres() -> Iterator[EmbeddedPostgres]:
             shutil.rmtree(data, ignore_errors=True)
 
 
-@pytest.fixture
-def database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
-    """The owner's URL of a fresh, migrated database that is dropped after the test."""
+@contextmanager
+def new_database(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """The owner's URL of a fresh, migrated database that is dropped afterwards."""
     name = f"test_{next(_numbers)}"
     admin = postgres.url("owner", "postgres")
     with psycopg.connect(admin, autocommit=True) as conn:
@@ -50,6 +52,12 @@ def database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
     # A session of the product that a test left open is not the owner's to end.
     with psycopg.connect(postgres.url("superuser", "postgres"), autocommit=True) as conn:
         conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
+    with new_database(postgres) as url:
+        yield url
 
 
 @pytest.fixture
