@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
+
+import psycopg
 
 from crm_assets.core.budget import LONG, Lane
 from crm_assets.core.errors import QuotaExhausted
@@ -121,7 +124,9 @@ class Holder:
     def _expire(self, lease: _Lease) -> None:
         with self._lock:
             if lease is self._lease:
-                self._hand_in(lease)
+                # While the database is away nobody can be told: then the block counts as used when its life is over.
+                with contextlib.suppress(psycopg.Error):
+                    self._hand_in(lease)
 
     def _hand_in(self, lease: _Lease) -> None:
         """Tell the ledger what became of the block; calls under way are told again when they end."""
