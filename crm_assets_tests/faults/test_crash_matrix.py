@@ -57,7 +57,7 @@ def work(kind: str, url: str, home: str, spec: str, kill_at: int, victim: int, t
     db = Database(url)
     step, steps = failpoints.killer(kill_at, lambda: victim or os.getpid())
     connection = runtime.open_connection(
-        Settings(database_url=url, home=Path(home)), db, ConnectionSpec.model_validate_json(spec), "crash"
+        Settings(database_url=url, home=Path(home)), db, ConnectionSpec.model_validate_json(spec), "incremental"
     )
     failpoints.install(step)
     try:
