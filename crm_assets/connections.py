@@ -81,6 +81,30 @@ class QuotaSpec(_Strict):
         return value
 
 
+class ReconcileSpec(_Strict):
+    """How both ends are compared, and what is done about what differs."""
+
+    repair: str = "auto"
+    """auto: what differs is repaired; ask: after a person's approval; report: it is only listed."""
+    fields_every_hours: float = 24
+    """How old a comparison of every field may become; in between, counts are compared, which costs a call or two."""
+    ask_from: int = 20_000
+    """More repairs than this (and than a fifth of the object's records) wait for a person's approval."""
+    fail_from: int = 1
+    """From how many different records on the check fails as an error; below that it warns."""
+
+    @field_validator("repair")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        if value not in ("auto", "ask", "report"):
+            raise ValueError(f"there is no repair policy {value!r}; write auto, ask or report")
+        return value
+
+    @property
+    def fields_every(self) -> timedelta:
+        return timedelta(hours=self.fields_every_hours)
+
+
 class ObjectSpec(_Strict):
     """What to do with one object of the CRM."""
 
@@ -132,6 +156,7 @@ class ConnectionSpec(_Strict):
     options: dict[str, str | int | float | bool] = {}
     """Settings of the connector's own."""
     quota: QuotaSpec = QuotaSpec()
+    reconcile: ReconcileSpec = ReconcileSpec()
     call_timeout_seconds: float = 120
     """After this long without a reply a call counts as lost."""
     longest_call_seconds: float = 600
@@ -310,14 +335,28 @@ def _where(place: Place, path: Path, lines: Lines) -> str:
     return f"{path}:{line}: {'.'.join(place) or 'attributes'}"
 
 
+def _model(above: Place) -> type[BaseModel]:
+    """What the keys below this place belong to."""
+    match above:
+        case ():
+            return ConnectionSpec
+        case ("quota",):
+            return QuotaSpec
+        case ("reconcile",):
+            return ReconcileSpec
+        case ("objects", _, "guard"):
+            return GuardSpec
+        case _:
+            return ObjectSpec
+
+
 def _explained(error: Any, path: Path, lines: Lines) -> str:
     """One line: file, line, key, what is wrong, what to do."""
     place = tuple(str(part) for part in error["loc"])
     where = _where(place, path, lines)
     match error["type"]:
         case "extra_forbidden":
-            models: dict[int, type[BaseModel]] = {1: ConnectionSpec, 2: QuotaSpec, 3: ObjectSpec, 4: GuardSpec}
-            known = list(models.get(len(place), ObjectSpec).model_fields)
+            known = list(_model(place[:-1]).model_fields)
             near = difflib.get_close_matches(place[-1], known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known keys are {', '.join(known)}"
             return f"{where}: there is no such key; {hint}"

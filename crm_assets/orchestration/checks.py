@@ -20,6 +20,13 @@ _SHOWN = 20
 
 _NEARLY_OUT = 0.9
 
+_HELD = {
+    "in": "were deleted in the CRM",
+    "out": "were deleted in the product",
+    "repair": "differ between both ends and wait to be repaired",
+}
+"""What a guard holds, by its direction."""
+
 
 def mirror_checks(spec: ConnectionSpec, name: str) -> Iterator[dg.AssetChecksDefinition]:
     """``complete`` and ``schema`` of one object. Both ask the CRM."""
@@ -33,16 +40,26 @@ def mirror_checks(spec: ConnectionSpec, name: str) -> Iterator[dg.AssetChecksDef
     )
     def complete() -> dg.AssetCheckResult:
         from crm_assets.core.errors import RetriableError
-        from crm_assets.reconcile.compare import reconcile
+        from crm_assets.reconcile import fields
+        from crm_assets.reconcile.compare import Depth, Limits, Repair, reconcile
 
+        chosen = spec.reconcile
         with opened(spec, "reconcile") as connection:
+            due = fields.due(connection.db, spec.connection, table, chosen.fields_every)
             try:
-                verdict = reconcile(connection.db, connection.connector, the_object(connection, table))
+                verdict = reconcile(
+                    connection.db,
+                    connection.connector,
+                    the_object(connection, table),
+                    Depth.FIELDS if due else Depth.COUNTS,
+                    Repair(chosen.repair),
+                    Limits(chosen.ask_from),
+                )
             except RetriableError as error:
                 raise dg.Failure(description=f"not compared: {error}", allow_retries=False) from error
         return dg.AssetCheckResult(
             passed=verdict.complete,
-            severity=dg.AssetCheckSeverity.ERROR,
+            severity=_severity(verdict, chosen.fail_from),
             description=_verdict(verdict),
             metadata=_numbers(verdict),
         )
@@ -146,12 +163,11 @@ def _guard(conn: "Conn", spec: ConnectionSpec, table: str) -> dg.AssetCheckResul
         passed=not held,
         severity=dg.AssetCheckSeverity.ERROR,
         description="; ".join(
-            f"{rows} of {records} records were deleted in {'the CRM' if direction == 'in' else 'the product'}: "
-            f"run {spec.connection}_approve with guard_id {guard_id}"
+            f"{rows} of {records} records {_HELD[direction]}: run {spec.connection}_approve with guard_id {guard_id}"
             for guard_id, direction, rows, records in held
         )
         or None,
-        metadata={f"deletions_held_{direction}": rows for _, direction, rows, _ in held},
+        metadata={f"held_{direction}": rows for _, direction, rows, _ in held},
     )
 
 
@@ -196,18 +212,33 @@ def _quota(conn: "Conn", spec: ConnectionSpec, table: str) -> dg.AssetCheckResul
     )
 
 
+def _severity(verdict: "Reconciled", fail_from: int) -> dg.AssetCheckSeverity:
+    different = verdict.missing + verdict.extra + verdict.differing
+    return dg.AssetCheckSeverity.ERROR if different >= fail_from else dg.AssetCheckSeverity.WARN
+
+
 def _verdict(verdict: "Reconciled") -> str:
+    compared = "every field" if verdict.depth == "fields" else "counts of every span of time"
     if verdict.complete:
-        return f"complete as of {verdict.as_of.isoformat()}"
-    return f"{verdict.missing} missing, {verdict.extra} extra, {verdict.differing} differing; see crm_assets.drift"
+        mended = f"; {verdict.repaired} records differed and were repaired" if verdict.mended else ""
+        return f"complete as of {verdict.as_of.isoformat()} by {compared}{mended}"
+    asked = f"; {verdict.guard} is the guard_id to approve their repair" if verdict.guard is not None else ""
+    return (
+        f"{verdict.missing} missing, {verdict.extra} extra, {verdict.differing} differing by {compared}; "
+        f"see crm_assets.drift{asked}"
+    )
 
 
 def _numbers(verdict: "Reconciled") -> dict[str, Any]:
     names = ("remote_rows", "local_rows", "missing", "extra", "differing", "repaired", "unsettled", "set_aside")
     numbers: dict[str, Any] = {name: getattr(verdict, name) for name in names}
-    numbers |= {"api_calls": verdict.api_calls, "as_of": verdict.as_of.isoformat()}
-    if verdict.findings:
-        numbers["findings"] = dg.MetadataValue.table(
-            [dg.TableRecord({"id": f.id, "kind": str(f.kind), "field": f.field}) for f in verdict.findings[:_SHOWN]]
-        )
+    numbers |= {"api_calls": verdict.api_calls, "as_of": verdict.as_of.isoformat(), "depth": str(verdict.depth)}
+    for name, found in (("findings", verdict.findings), ("mended", verdict.mended)):
+        if found:
+            numbers[name] = dg.MetadataValue.table(
+                [
+                    dg.TableRecord({"id": f.id, "kind": str(f.kind), "field": f.field, "cause": str(f.cause)})
+                    for f in found[:_SHOWN]
+                ]
+            )
     return numbers

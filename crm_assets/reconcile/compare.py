@@ -1,7 +1,8 @@
 """Reconciliation: counts, then ids, then every field, of one object on both ends.
 
 While it runs both ends go on changing. So a difference is only a suspicion: the record is read by id, goes through
-``apply`` like any other observation, and is compared once more. What then still differs is drift.
+``apply`` like any other observation, and is compared once more. What then still differs is drift that stays; what
+differed and is repaired now is written down too, with its likely cause.
 """
 
 from __future__ import annotations
@@ -9,28 +10,53 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 
 from crm_assets.connectors.base import Connector
-from crm_assets.core.compare import Finding, Kind, by_fields, by_ids, count
+from crm_assets.core.compare import Cause, Evidence, Finding, Kind, by_fields, by_ids, count, explain
 from crm_assets.core.model import Object, Page, Source
-from crm_assets.reconcile import ledger
-from crm_assets.reconcile.sides import differing, local_ids, under_way
-from crm_assets.store import children, setaside, stage
+from crm_assets.reconcile import fields, ledger, narrow
+from crm_assets.reconcile.sides import differing, local_ids, unarrived, under_way, versions
+from crm_assets.store import children, inbox, loads, setaside, stage
 from crm_assets.store.apply import apply
 from crm_assets.store.database import Database
 
 
+class Depth(StrEnum):
+    COUNTS = "counts"
+    """Counts per window of what the reads have passed, ids where they differ. Costs a call or two if all is well."""
+    FIELDS = "fields"
+    """Every field of every record; finds what changed without its version. Costs a full read."""
+
+
+class Repair(StrEnum):
+    AUTO = "auto"
+    ASK = "ask"
+    """Nothing is repaired before a person approves it (``crm_assets.approve``)."""
+    REPORT = "report"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """From how many repairs at once a person is asked, when both are passed."""
+
+    rows: int = 20_000
+    share: float = 0.2
+
+
 @dataclass(frozen=True)
 class Reconciled:
-    """The verdict on one object. Counts are records; ``findings`` are what could not be repaired.
+    """The verdict on one object. Counts are records; ``findings`` are what differs still, ``mended`` what did.
 
-    ``unsettled`` records are under way in one direction or the other and count for neither side.
+    ``unsettled`` records are under way in one direction or the other and count for neither side. ``guard``: the
+    question to a person without whose answer nothing more is repaired.
     """
 
     connection: str
     object: str
     as_of: datetime
     complete: bool
+    depth: Depth
     remote_rows: int
     local_rows: int
     missing: int = 0
@@ -40,85 +66,178 @@ class Reconciled:
     unsettled: int = 0
     set_aside: int = 0
     findings: tuple[Finding, ...] = field(default=(), repr=False)
+    mended: tuple[Finding, ...] = field(default=(), repr=False)
+    guard: int | None = None
     api_calls: int = 0
 
 
-def reconcile(db: Database, connector: Connector, obj: Object) -> Reconciled:
+def reconcile(
+    db: Database,
+    connector: Connector,
+    obj: Object,
+    depth: Depth = Depth.FIELDS,
+    repair: Repair = Repair.AUTO,
+    limits: Limits = Limits(),
+) -> Reconciled:
     """Compare, repair through ``apply``, compare what was repaired again, and remember the verdict.
 
-    Raises what the connector raises; the verdict then stays what it was.
+    Raises what the connector raises; the verdict then stays what it was, and a comparison of fields goes on behind
+    the last finished part next time.
     """
     calls = connector.gate.calls
     connection = connector.config.name
     as_of = db.now()
     apply(db, connection, obj)
-    remote_rows = connector.count(obj)
-    suspects = _compare(db, connector, obj)
-    findings, aside = _recheck(db, connector, obj, sorted({finding.id for finding in suspects}))
-    ids = local_ids(db, connection, obj)
+    suspected, remote_rows = _suspects(db, connector, obj, depth)
+    suspected |= ledger.open_ids(db, connection, obj.table)
+    local_rows = len(local_ids(db, connection, obj))
+    guard = None
+    if repair is not Repair.AUTO or (len(suspected) > limits.rows and len(suspected) > limits.share * local_rows):
+        suspicions = _Recheck(db, connector, obj, mend=False).run(sorted(suspected))
+        if suspicions.left and repair is not Repair.REPORT:
+            guard = ledger.ask(db, connection, obj.table, len({f.id for f in suspicions.left}), local_rows)
+    else:
+        suspicions = _Recheck(db, connector, obj, mend=True).run(sorted(suspected))
+        local_rows = len(local_ids(db, connection, obj))
+    out = under_way(db, connection, obj)
+    left = {finding.id for finding in suspicions.left}
     result = Reconciled(
         connection,
         obj.table,
         as_of,
-        complete=not findings,
+        complete=not suspicions.left,
+        depth=depth,
         remote_rows=remote_rows,
-        local_rows=len(ids),
-        missing=count(findings, Kind.MISSING),
-        extra=count(findings, Kind.EXTRA),
-        differing=count(findings, Kind.DIFFERS),
-        repaired=len({f.id for f in suspects} - {f.id for f in findings} - under_way(db, connection, obj)),
-        unsettled=len(under_way(db, connection, obj)),
-        set_aside=aside,
-        findings=tuple(findings),
+        local_rows=local_rows,
+        missing=count(suspicions.left, Kind.MISSING),
+        extra=count(suspicions.left, Kind.EXTRA),
+        differing=count(suspicions.left, Kind.DIFFERS, Kind.STALE, Kind.WRONG_REFERENCE),
+        repaired=len(suspicions.mended_ids - left - out),
+        unsettled=len(out),
+        set_aside=suspicions.aside,
+        findings=tuple(suspicions.left),
+        mended=tuple(f for f in suspicions.mended if f.id not in left | out),
+        guard=guard,
         api_calls=connector.gate.calls - calls,
     )
-    ledger.store(db, result.connection, result.object, result.as_of, result.complete, result.findings)
+    ledger.store(db, result.connection, result.object, as_of, result.complete, result.findings, result.mended)
+    if depth is Depth.FIELDS:
+        fields.finished(db, connection, obj.table, as_of)
     return result
 
 
-def _compare(db: Database, connector: Connector, obj: Object) -> list[Finding]:
-    """Every record of the CRM against the mirror. Deleted ones that the CRM still shows are not records."""
+def _suspects(db: Database, connector: Connector, obj: Object, depth: Depth) -> tuple[set[str], int]:
+    """Ids that may differ, and how many records the CRM has."""
     connection = connector.config.name
-    remote: set[str] = set()
-    unlike: dict[str, tuple[str, ...]] = {}
-    for page in connector.read(obj, None):
-        live = _live(page)
-        remote.update(live.table["id"].to_pylist())
-        remote.update(poison.id for poison in page.poison)
-        unlike |= differing(db, connection, obj, live)
-    out = under_way(db, connection, obj)
-    return by_ids(remote, local_ids(db, connection, obj), out) + by_fields(unlike, out)
+    if depth is Depth.FIELDS:
+        remote_rows = connector.count(obj)
+        return fields.suspects(db, connector, obj), remote_rows
+    if obj.version_field is None or obj.version_text:
+        found, remote_rows, _ = narrow.unversioned_suspects(db, connector, obj)
+        return found, remote_rows
+    cursor = loads.read_cursor(db, connection, obj.table)
+    high = connector.bound(obj, None).high.replace(microsecond=0)
+    if cursor is not None:
+        # What the reads have not reached yet is not lost.
+        high = min(high, datetime.fromisoformat(cursor).replace(microsecond=0))
+    found, total = narrow.suspects(db, connector, obj, high)
+    return found, total.remote
 
 
-def _recheck(db: Database, connector: Connector, obj: Object, suspects: Sequence[str]) -> tuple[list[Finding], int]:
-    """Read the suspects by id, apply, and compare again. Returns what is left, and how many were set aside."""
-    connection = connector.config.name
-    left: list[Finding] = []
-    aside = 0
-    for start in range(0, len(suspects), connector.max_fetch):
-        wanted = suspects[start : start + connector.max_fetch]
-        observed_at = db.now()
-        page = connector.fetch(obj, wanted)
-        live = _live(page)
-        known = set(page.table["id"].to_pylist())
+@dataclass
+class _Recheck:
+    """Suspects read by id, one call's worth at a time."""
+
+    db: Database
+    connector: Connector
+    obj: Object
+    mend: bool
+    left: list[Finding] = field(default_factory=list)
+    mended: list[Finding] = field(default_factory=list)
+    mended_ids: set[str] = field(default_factory=set)
+    aside: int = 0
+
+    def run(self, suspects: Sequence[str]) -> _Recheck:
+        for start in range(0, len(suspects), self.connector.max_fetch):
+            self._some(suspects[start : start + self.connector.max_fetch])
+        return self
+
+    def _some(self, wanted: Sequence[str]) -> None:
+        connection = self.connector.config.name
+        observed_at = self.db.now()
+        page = self.connector.fetch(self.obj, wanted)
+        alive = live(page)
         poisoned = {poison.id for poison in page.poison}
-        with db.transaction() as conn:
-            stage.put(conn, connection, obj, page, Source.ID, observed_at)
-            children.stage_gone(conn, connection, obj, page, observed_at)
+        found = self._explained(wanted, page, alive)
+        if not self.mend:
+            self.left += [one for one in found if one.id not in poisoned]
+            return
+        known = set(page.table["id"].to_pylist())
+        with self.db.transaction() as conn:
+            stage.put(conn, connection, self.obj, page, Source.ID, observed_at)
+            children.stage_gone(conn, connection, self.obj, page, observed_at)
             gone = [(record_id, None) for record_id in wanted if record_id not in known | poisoned]
-            stage.put_deleted(conn, connection, obj, gone, Source.ID, observed_at)
-            aside += setaside.record(conn, connection, obj.table, page.poison)
-        apply(db, connection, obj)
-        out = under_way(db, connection, obj)
-        here = local_ids(db, connection, obj, wanted)
+            stage.put_deleted(conn, connection, self.obj, gone, Source.ID, observed_at)
+            self.aside += setaside.record(conn, connection, self.obj.table, page.poison)
+        apply(self.db, connection, self.obj)
+        out = under_way(self.db, connection, self.obj)
+        here = local_ids(self.db, connection, self.obj, wanted)
         # A parent is read whole; its other children are under no suspicion.
-        there = set(live.table["id"].to_pylist()).intersection(wanted)
+        there = set(alive.table["id"].to_pylist()).intersection(wanted)
         # What is set aside is known to be missing, and why; it is drift of its own kind.
-        left += by_ids(there, here, out | poisoned) + by_fields(differing(db, connection, obj, live), out)
-    return left, aside
+        still = by_ids(there, here, out | poisoned)
+        still += by_fields(differing(self.db, connection, self.obj, alive), out)
+        explained = {(one.id, one.field): one for one in found}
+        self.left += [explained.get((one.id, one.field), one) for one in still]
+        self.mended_ids |= set(wanted)
+        self.mended += [one for one in found if _is_drift(one)]
+
+    def _explained(self, wanted: Sequence[str], page: Page, alive: Page) -> list[Finding]:
+        """What differs now, before anything is repaired, with its likely cause."""
+        connection = self.connector.config.name
+        out = under_way(self.db, connection, self.obj)
+        unlike = differing(self.db, connection, self.obj, alive)
+        here = versions(self.db, connection, self.obj, wanted)
+        there = dict(zip(alive.table["id"].to_pylist(), _texts(alive), strict=True))
+        writes = unarrived(self.db, connection, self.obj, wanted)
+        cursor = loads.read_cursor(self.db, connection, self.obj.table)
+        with self.db.transaction() as conn:
+            pushed = inbox.events_arrive(conn, connection)
+        found: list[Finding] = []
+        for record_id in wanted:
+            on_both = record_id in here and record_id in there
+            if record_id in out or (record_id not in here and record_id not in there):
+                continue
+            if on_both and record_id not in unlike and here[record_id] == there[record_id]:
+                continue
+            known = Evidence(
+                there.get(record_id),
+                here.get(record_id),
+                None if cursor is None else _text(datetime.fromisoformat(cursor)),
+                pushed,
+                frozenset(writes.get((record_id, "unsent"), ())),
+                frozenset(writes.get((record_id, "rejected"), ())),
+            )
+            found += explain(record_id, unlike.get(record_id, ()), self.obj.by_column, known)
+        return found
 
 
-def _live(page: Page) -> Page:
+def _is_drift(finding: Finding) -> bool:
+    """A record that the next read would have brought anyway is none."""
+    return finding.kind not in (Kind.MISSING, Kind.STALE) or finding.cause is not Cause.UNEXPLAINED
+
+
+def _texts(page: Page) -> list[str]:
+    return [_text(v) if isinstance(v, datetime) else str(v or "") for v in page.table["_version"].to_pylist()]
+
+
+def _text(at: datetime) -> str:
+    """As ``sides.versions`` writes it."""
+    return at.strftime("%Y-%m-%dT%H:%M:%S.%f")
+
+
+def live(page: Page) -> Page:
+    """Without the deleted records that the CRM still shows: they are no records."""
     import pyarrow.compute as pc
 
     return Page(page.table.filter(pc.invert(page.table["_deleted"])), page.poison, page.next)

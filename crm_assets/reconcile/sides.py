@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from itertools import chain
 
 from psycopg import sql
 
-from crm_assets.core.model import Object, Page
+from crm_assets.core.model import Object, Page, Window
 from crm_assets.store.database import Database, statement
 from crm_assets.store.ddl import column_type, stage_schema
 
@@ -26,6 +27,87 @@ def local_ids(db: Database, connection: str, obj: Object, among: Sequence[str] |
             {"among": None if among is None else list(among)},
         ).fetchall()
     return {row[0] for row in rows}
+
+
+_ALIVE = "id IS NOT NULL AND _deleted_at IS NULL"
+_WITHIN = "(_version IS NULL AND %(low)s::timestamptz IS NULL OR _version >= %(low)s OR %(low)s::timestamptz IS NULL)"
+"""The mirror's rows of a window; those without a version belong to the one without a beginning."""
+
+
+def ids_within(db: Database, connection: str, obj: Object, window: Window) -> set[str]:
+    """Ids of the mirror's live rows whose version lies in the window."""
+    with db.transaction() as conn:
+        rows = conn.execute(
+            statement(
+                f"""SELECT id FROM {{m}} WHERE {_ALIVE} AND {_WITHIN}
+                       AND (_version IS NULL OR _version < %(high)s)""",
+                m=sql.Identifier(connection, obj.table),
+            ),
+            {"low": window.low, "high": window.high},
+        ).fetchall()
+    return {row[0] for row in rows}
+
+
+def counts(db: Database, connection: str, obj: Object, window: Window, bounds: Sequence[datetime]) -> list[int]:
+    """How many live rows the mirror has in each part of the window, in one pass over it; ``bounds`` are between."""
+    with db.transaction() as conn:
+        found: dict[int, int] = dict(
+            conn.execute(
+                statement(
+                    f"""SELECT CASE WHEN _version IS NULL OR cardinality(%(bounds)s::timestamptz[]) = 0 THEN 0
+                                    ELSE width_bucket(_version, %(bounds)s::timestamptz[]) END AS part, count(*)
+                          FROM {{m}} WHERE {_ALIVE} AND {_WITHIN} AND (_version IS NULL OR _version < %(high)s)
+                         GROUP BY part""",
+                    m=sql.Identifier(connection, obj.table),
+                ),
+                {"low": window.low, "high": window.high, "bounds": list(bounds)},
+            ).fetchall()
+        )
+    return [found.get(part, 0) for part in range(len(bounds) + 1)]
+
+
+def boundaries(db: Database, connection: str, obj: Object, window: Window, parts: int) -> list[datetime]:
+    """Whole seconds that cut the window into parts with about equally many rows; fewer where versions are alike."""
+    with db.transaction() as conn:
+        row = conn.execute(
+            statement(
+                f"""SELECT percentile_disc(%(shares)s::float8[]) WITHIN GROUP (ORDER BY _version)
+                      FROM {{m}} WHERE {_ALIVE} AND {_WITHIN} AND _version < %(high)s""",
+                m=sql.Identifier(connection, obj.table),
+            ),
+            {"low": window.low, "high": window.high, "shares": [n / parts for n in range(1, parts)]},
+        ).fetchone()
+    found = {at.replace(microsecond=0) for at in (row[0] if row and row[0] else []) if at is not None}
+    return sorted(at for at in found if at < window.high and (window.low is None or at > window.low))
+
+
+def versions(db: Database, connection: str, obj: Object, ids: Sequence[str]) -> dict[str, str]:
+    """The versions of the mirror's live rows as text that sorts as they do (empty for one without), by id."""
+    with db.transaction() as conn:
+        rows = conn.execute(
+            statement(
+                f"SELECT id, coalesce({{v}}, '') FROM {{m}} WHERE {_ALIVE} AND id = ANY (%s)",
+                m=sql.Identifier(connection, obj.table),
+                v=sql.SQL("_version" if obj.version_text else "to_char(_version, 'YYYY-MM-DD\"T\"HH24:MI:SS.US')"),
+            ),
+            (list(ids),),
+        ).fetchall()
+    return dict(rows)
+
+
+def unarrived(db: Database, connection: str, obj: Object, ids: Sequence[str]) -> dict[tuple[str, str], set[str]]:
+    """Columns of writes that did not arrive, by (id, state)."""
+    found: dict[tuple[str, str], set[str]] = {}
+    with db.transaction() as conn:
+        for record_id, state, columns in conn.execute(
+            """SELECT id, CASE WHEN state = 'rejected' THEN state ELSE 'unsent' END, crm_assets.keys(new)
+                 FROM crm_assets.outbox
+                WHERE connection = %s AND object = %s AND id = ANY (%s) AND op = 'update'
+                  AND state IN ('pending', 'sending', 'unknown', 'conflict', 'rejected')""",
+            (connection, obj.table, list(ids)),
+        ):
+            found.setdefault((record_id, state), set()).update(columns)
+    return found
 
 
 def under_way(db: Database, connection: str, obj: Object) -> set[str]:

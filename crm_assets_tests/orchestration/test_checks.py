@@ -60,7 +60,9 @@ def test_the_state_of_a_connection_that_works(read: Room) -> None:
     result = read.run("salesforce_checks")
     assert result.success
     assert {key: one.passed for key, one in evaluations(result).items()} == {
-        (table, check): True for table in ("account", "contact") for check in ("fresh", "quota", "unsettled_writes")
+        (table, check): True
+        for table in ("account", "contact")
+        for check in ("fresh", "guard", "quota", "unsettled_writes")
     }
     assert read.link.sandbox.calls()["total"] == used, "these checks ask the database only"
 

@@ -153,6 +153,14 @@ BEGIN
                        g.connection || '_stage', g.object)
             INTO let_through, last USING g.guard_id;
         PERFORM pg_notify('crm_assets_stage', g.connection);
+    ELSIF g.direction = 'repair' THEN
+        INSERT INTO crm_assets.inbox (connection, event_id, object, record_id, change, reason)
+        SELECT g.connection, 'reread:' || gen_random_uuid(), g.object, d.id, 'reread', 'repair approved'
+          FROM (SELECT DISTINCT x.id FROM crm_assets.drift x
+                 WHERE x.connection = g.connection AND x.object = g.object AND x.state = 'open'
+                   AND x.kind IN ('missing', 'extra', 'stale', 'differs', 'wrong_reference')) d;
+        GET DIAGNOSTICS let_through = ROW_COUNT;
+        PERFORM pg_notify('crm_assets_inbox', g.connection);
     ELSE
         UPDATE crm_assets.outbox o SET guard_id = NULL, waiting_for = NULL
          WHERE o.connection = g.connection AND o.object = g.object AND o.state = 'pending'

@@ -23,6 +23,11 @@ CREATE TABLE crm_assets.cursor (
     lease_until     timestamptz,
     complete        boolean,
     complete_as_of  timestamptz,
+    -- The last comparison of every field, and how far an unfinished one has come.
+    compared_at      timestamptz,
+    compare_began    timestamptz,
+    compared_to      timestamptz,
+    compare_suspects text[] NOT NULL DEFAULT '{}',
     PRIMARY KEY (connection, object)
 );
 
@@ -121,12 +126,12 @@ CREATE TABLE crm_assets.conflict (
 );
 CREATE UNIQUE INDEX conflict_open ON crm_assets.conflict (seq, field) WHERE state = 'open';
 
--- Unusually many deletions, of the CRM ('in') or of the product ('out'), that wait for a person.
+-- What waits for a person: unusually many deletions, of the CRM ('in') or of the product ('out'), or repairs.
 CREATE TABLE crm_assets.guard (
     guard_id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     connection   text NOT NULL,
     object       text NOT NULL,
-    direction    text NOT NULL CHECK (direction IN ('in', 'out')),
+    direction    text NOT NULL CHECK (direction IN ('in', 'out', 'repair')),
     rows         bigint NOT NULL,
     records      bigint NOT NULL,
     state        text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'approved', 'declined')),
