@@ -120,6 +120,8 @@ class Oracle:
     def _to_char(self, arguments: Sequence[Any], given: Sequence[Typed]) -> Typed:
         value = given[0]
         if value.kind not in MOMENTS:
+            if len(given) > 1:
+                raise invalid("TO_CHAR with a format takes a date")
             return Typed(f"CAST({value.sql} AS TEXT)", "text")
         if len(given) == 1:
             return Typed(self._shown(value.sql), "text")

@@ -11,6 +11,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from oauthlib.oauth1 import SIGNATURE_HMAC_SHA1, SIGNATURE_HMAC_SHA256, Client
 
 from crm_assets_tests.plugins.sandbox import MakeSandbox, Sandbox, wait_until
 from crm_assets_tests.sandbox.netsuite.conftest import made, problem, rest
@@ -102,6 +103,28 @@ def test_no_credentials(account: Sandbox) -> None:
     for header in ("", "Bearer wrong", "Basic c2FuZGJveA==", 'OAuth realm="1", oauth_token="sandbox"'):
         with rest(account, Authorization=header) as api:
             assert problem(api.get("/record/v1/customer")) == (401, "INVALID_LOGIN")
+
+
+def signed(account: Sandbox, path: str, method: str = SIGNATURE_HMAC_SHA256, **more: Any) -> tuple[str, dict[str, str]]:
+    """The address and headers of a call that is signed as OAuth 1.0a asks for."""
+    client = Client("sandbox", "sandbox", "sandbox", "sandbox", realm="1234567_SB1", signature_method=method, **more)
+    url, headers, _ = client.sign(f"{account.url}{path}", "GET")
+    return url, headers
+
+
+def test_signatures(account: Sandbox) -> None:
+    fields = "/services/rest/record/v1/customer?limit=5&q=companyName%20IS%20%22a%20%26%20b%22"
+    with httpx.Client(trust_env=False) as http:
+        for path in (fields, "/netsuite" + fields, "/services/rest/record/v1/vendor/eid:none"):
+            url, headers = signed(account, path)
+            assert http.get(url, headers=headers).status_code in (200, 404)
+            # A signature counts once, and only for its own call.
+            assert problem(http.get(url, headers=headers)) == (401, "INVALID_LOGIN")
+        url, headers = signed(account, fields)
+        assert http.get(url.replace("limit=5", "limit=6"), headers=headers).status_code == 401
+        for more in ({"timestamp": str(int(time.time()) - 400)}, {"method": SIGNATURE_HMAC_SHA1}):
+            url, headers = signed(account, fields, **more)
+            assert http.get(url, headers=headers).status_code == 401
 
 
 def test_sixteen_at_once_are_one_too_many(make_sandbox: MakeSandbox) -> None:

@@ -208,7 +208,9 @@ def test_refusals(still_api: httpx.Client) -> None:
                  "DELETE FROM customer", "SELECT FOO(id) FROM customer",
                  "SELECT TO_CHAR(lastmodifieddate, 'JJ') FROM customer",
                  "SELECT id FROM customer WHERE id = ?", "SELECT TO_DATE('x', 'YYYY') d FROM dual",
-                 "SELECT c.id FROM customer d", "SELECT id, COUNT(*) FROM customer WHERE COUNT(*) > 1"):  # fmt: skip
+                 "SELECT c.id FROM customer d",
+                 "SELECT TO_CHAR(id, '99') x FROM customer",
+                 "SELECT id, COUNT(*) FROM customer WHERE COUNT(*) > 1"):  # fmt: skip
         reply = ask(still_api, text)
         assert problem(reply) == (400, "INVALID_PARAMETER"), text
         assert "Invalid search query" in reply.json()["o:errorDetails"][0]["detail"]
