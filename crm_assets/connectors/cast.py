@@ -5,7 +5,8 @@ A value that cannot be cast or stored takes only its own record out of the page.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date, datetime, time
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -20,34 +21,36 @@ _TWENTY_DIGITS = Decimal(10) ** 20
 
 def typed_page(obj: Object, raw: pa.Table, deleted: pa.Array, following: str | None = None) -> Page:
     """``raw`` has a text column for the id and for each field, under the vendor's names; null is null."""
-    schema = obj.page_schema()
     poison: dict[int, Poison] = {}
-    ids = raw[obj.id_field].to_pylist()
-    arrays: dict[str, Any] = {"id": raw[obj.id_field]}
-    for fld in obj.fields:
-        arrays[fld.column] = _column(obj, fld.name, fld.type, raw[fld.name], ids, poison)
+    columns = {fld.name: _column(obj, fld.name, fld.type, raw, poison) for fld in obj.fields}
+    page = page_of(obj, {obj.id_field: raw[obj.id_field], **columns}, deleted, following)
+    if not poison:
+        return page
+    keep = pa.array([row not in poison for row in range(raw.num_rows)])
+    return replace(page, table=page.table.filter(keep), poison=tuple(poison.values()))
+
+
+def page_of(obj: Object, columns: Mapping[str, Any], deleted: pa.Array, following: str | None = None) -> Page:
+    """A page of columns that have their types already, under the vendor's names: the id and each field."""
+    schema = obj.page_schema()
+    arrays: dict[str, Any] = {fld.column: columns[fld.name] for fld in obj.fields}
     cursor = obj.by_name.get(obj.version_field or "")
-    version = cursor.column if cursor else None
-    arrays["_version"] = arrays[version] if version else pa.nulls(raw.num_rows, ARROW_TYPES[obj.version_type])
+    arrays["id"] = columns[obj.id_field]
+    arrays["_version"] = arrays[cursor.column] if cursor else pa.nulls(len(deleted), ARROW_TYPES[obj.version_type])
     arrays["_deleted"] = deleted
-    table = pa.table({name: arrays[name] for name in schema.names}, schema=schema)
-    if poison:
-        keep = pa.array([row not in poison for row in range(raw.num_rows)])
-        table = table.filter(keep)
-    return Page(table, tuple(poison.values()), following)
+    return Page(pa.table({name: arrays[name] for name in schema.names}, schema=schema), next=following)
 
 
-def _column(
-    obj: Object, name: str, kind: FieldType, raw: pa.ChunkedArray, ids: Sequence[str], poison: dict[int, Poison]
-) -> Any:
+def _column(obj: Object, name: str, kind: FieldType, table: pa.Table, poison: dict[int, Poison]) -> Any:
     """A whole column at once; only when that fails, row by row to find which records are to blame."""
+    raw = table[name]
     if kind in (FieldType.TEXT, FieldType.REFERENCE):
         nul = pc.fill_null(pc.match_substring(raw, "\x00"), False)
         if not pc.any(nul).as_py():
             return raw
     else:
         try:
-            return _cast(kind, raw)
+            return cast(kind, raw)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OverflowError):
             pass
     values: list[Any] = []
@@ -56,18 +59,21 @@ def _column(
             values.append(_one(kind, text))
         except (ValueError, InvalidOperation, OverflowError) as error:
             values.append(None)
-            poison.setdefault(row, Poison(ids[row], name, _reason(kind, error)))
+            poison.setdefault(row, Poison(table[obj.id_field][row].as_py(), name, _reason(kind, error)))
     return pa.array(values, ARROW_TYPES[kind])
 
 
-def _cast(kind: FieldType, raw: pa.ChunkedArray) -> Any:
+def cast(kind: FieldType, raw: pa.ChunkedArray) -> Any:
+    """A column of text as the type; pa.ArrowInvalid if a value of it is none."""
     target = ARROW_TYPES[kind]
     if kind is FieldType.TIMESTAMP:
-        # REST says +0000, Bulk says Z; pyarrow wants +00:00 or Z.
-        utc = pc.replace_substring_regex(raw, r"([+-]\d\d):?00$", r"\1:00")
-        return pc.cast(utc, target)
+        # Of all offsets, pyarrow knows only +00:00 and Z here.
+        return pc.cast(pc.replace_substring(raw, "+0000", "Z"), target)
     if kind is FieldType.TIME:
-        return pc.cast(pc.replace_substring_regex(raw, "Z$", ""), target)
+        # pyarrow reads times only as part of an instant.
+        return pc.cast(
+            pc.cast(pc.binary_join_element_wise("1970-01-01T", raw, ""), ARROW_TYPES[FieldType.TIMESTAMP]), target
+        )
     if kind is FieldType.BOOLEAN:
         return pc.cast(raw, target)
     if kind is FieldType.NUMBER and pc.any(pc.fill_null(pc.match_substring_regex(raw, "[eE]"), False)).as_py():

@@ -7,8 +7,9 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+import simplejson
 
-from crm_assets.connectors.salesforce.cast import page_from_csv, page_from_json
+from crm_assets.connectors.salesforce.cast import page_from_csv, page_from_json, page_from_reply
 from crm_assets.core.model import Field, FieldType, Object, Page
 
 OBJ = Object(
@@ -124,3 +125,50 @@ def test_a_result_without_a_described_column_is_refused() -> None:
 def test_a_result_without_rows_is_an_empty_page() -> None:
     assert _csv().table.num_rows == 0
     assert _csv().table.schema.names == OBJ.page_schema().names
+
+
+def _reply(*records: dict[str, Any], following: str | None = None) -> bytes:
+    frame: dict[str, Any] = {"totalSize": len(records), "done": following is None}
+    if following is not None:
+        frame["nextRecordsUrl"] = following
+    typed = [{"attributes": {"type": "Thing__c", "url": "/x"}, **record} for record in records]
+    return simplejson.dumps({**frame, "records": typed}, use_decimal=True).encode()
+
+
+@pytest.mark.parametrize("following", [None, "/services/data/v67.0/query/01g-2000"])
+def test_a_reply_read_as_a_whole_is_what_its_records_are_one_by_one(following: str | None) -> None:
+    records = [
+        GOOD,
+        dict.fromkeys(GOOD) | {"Id": "2"},
+        GOOD | {"Id": "3", "Name": 'é "q"\n😀\u2028', "Amount": Decimal("-12345678901234567890.000000000000000001")},
+        GOOD | {"Id": "4", "Name": "", "Amount": 7, "Count": 0, "Flag": False, "IsDeleted": True},
+    ]
+    page = page_from_reply(OBJ, _reply(*records, following=following))
+    assert page is not None and page.next == following
+    assert page.table.equals(page_from_json(OBJ, records).table)
+
+
+def test_a_reply_without_records_is_an_empty_page() -> None:
+    page = page_from_reply(OBJ, _reply())
+    assert page is not None and page.table.num_rows == 0 and page.next is None
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"Name": "a\x00b"},
+        {"Name": {"street": "x"}},
+        {"Name": 5},
+        {"Count": Decimal("2.5")},
+        {"Amount": Decimal("0.1234567890123456789")},
+        {"SystemModstamp": "yesterday"},
+    ],
+)
+def test_a_reply_with_an_odd_value_is_left_to_be_read_record_by_record(bad: dict[str, Any]) -> None:
+    assert page_from_reply(OBJ, _reply(GOOD, GOOD | {"Id": "2"} | bad)) is None
+
+
+def test_a_reply_that_is_cut_off_or_does_not_say_how_it_goes_on_is_not_taken_for_the_last() -> None:
+    whole = _reply(GOOD, following="/next")
+    for body in (whole[:-2], whole.replace(b"nextRecordsUrl", b"somethingElse"), b"", b"{}", b"[]"):
+        assert page_from_reply(OBJ, body) is None

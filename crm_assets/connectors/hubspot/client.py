@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 import httpx
 import simplejson
@@ -30,6 +31,8 @@ ASSOCIATIONS = "/crm/v4/associations"
 _TOKEN = "/oauth/v1/token"
 
 _READ_ATTEMPTS = 3
+
+_T = TypeVar("_T")
 _EARLY = timedelta(seconds=60)
 """An app's token is renewed this long before it ends: a 401 is no reliable sign of its end."""
 
@@ -41,7 +44,6 @@ class Client:
         self.config = config
         self._gate = gate
         self._http = httpx.Client(
-            base_url=config.url,
             timeout=httpx.Timeout(config.call_timeout.total_seconds(), connect=10.0),
             headers={"Accept": "application/json", "Accept-Encoding": "gzip"},
             trust_env=not config.url.startswith("http://127.0.0.1"),
@@ -56,13 +58,30 @@ class Client:
     def read(self, method: str, path: str, api: str, what: str, **options: Any) -> Any:
         """The body of a call that changes nothing (POST too, for search and batch reads): sent again a few times
         when it fails on the way. Numbers are exact. ``accept`` are further statuses that are no error."""
+
+        def exact(body: bytes) -> Any:
+            return simplejson.loads(body, use_decimal=True)
+
+        return self._read(exact, method, path, api, what, **options)
+
+    def whole(self, method: str, path: str, api: str, what: str, **options: Any) -> bytes:
+        """As ``read``, but the body as it came: a JSON object, not parsed yet."""
+
+        def object_of(body: bytes) -> bytes:
+            if not body.rstrip().endswith(b"}"):
+                raise ValueError("no end")
+            return body
+
+        return self._read(object_of, method, path, api, what, **options)
+
+    def _read(self, parse: Callable[[bytes], _T], method: str, path: str, api: str, what: str, **options: Any) -> _T:
         for attempt in stamina.retry_context(
             on=_worth_repeating, attempts=_READ_ATTEMPTS, wait_initial=0.2, wait_max=2.0, timeout=60.0
         ):
             with attempt:
                 response = self._call(method, path, api, what, writes=False, **options)
                 try:
-                    return simplejson.loads(response.content, use_decimal=True)
+                    return parse(response.content)
                 except ValueError as error:
                     raise RetriableError(f"{self.config.name}: {what}: the reply is cut off or no JSON") from error
         raise AssertionError("unreachable")
@@ -122,9 +141,12 @@ class Client:
 
     def _request(self, method: str, path: str, api: str, what: str, *, writes: bool, **options: Any) -> httpx.Response:
         said = f"{self.config.name}: {what}"
+        # Whole, because httpx looks at each character of a URL again whenever it puts parts together.
+        query = urlencode(options.pop("params", None) or {})
+        url = f"{self.config.url.rstrip('/')}{path}{'?' if query else ''}{query}"
         with self._gate.call(api):
             try:
-                response = self._http.request(method, path, **options)
+                response = self._http.request(method, url, **options)
             except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
                 raise RetriableError(f"{said}: no connection to {self.config.url} ({error})") from error
             except httpx.HTTPError as error:

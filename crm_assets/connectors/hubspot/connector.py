@@ -12,7 +12,8 @@ from crm_assets.connectors.hubspot.directory import Directory
 from crm_assets.connectors.hubspot.edge_writing import EdgeWriter
 from crm_assets.connectors.hubspot.edges import Edges
 from crm_assets.connectors.hubspot.equality import same
-from crm_assets.connectors.hubspot.records import AT_ONCE, Records
+from crm_assets.connectors.hubspot.listing import AT_ONCE
+from crm_assets.connectors.hubspot.records import Records
 from crm_assets.core.model import (
     Bound,
     Budget,

@@ -12,20 +12,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from crm_assets.connectors.hubspot import search, writing
-from crm_assets.connectors.hubspot.cast import page_of
+from crm_assets.connectors.hubspot import listing, search, writing
+from crm_assets.connectors.hubspot.cast import page_of, page_of_lists
 from crm_assets.connectors.hubspot.client import OBJECTS, Client
 from crm_assets.connectors.hubspot.describe import ID, MERGED
 from crm_assets.connectors.hubspot.equality import same
 from crm_assets.connectors.hubspot.failures import NOT_FOUND, explain
 from crm_assets.connectors.hubspot.kinds import kind_of
+from crm_assets.connectors.hubspot.listing import AT_ONCE, Reply
 from crm_assets.connectors.hubspot.places import Found, behind, place
 from crm_assets.connectors.hubspot.wire import filter_text, millis
 from crm_assets.core.errors import RejectedError
 from crm_assets.core.model import Deleted, FieldType, Mutation, Object, Outcome, Page, Value, Window
-
-AT_ONCE = 100
-"""Records of one page of a list, and of one batch."""
 
 _LONGEST_NAMES = 6_000
 """Characters of property names that fit into a URL; beyond, the names go into the body of batch reads."""
@@ -47,12 +45,20 @@ class Records:
     def read(self, obj: Object, window: Window | None, after: str | None) -> Iterator[Page]:
         names = _names(obj)
         if window is None and obj.where is None and len(",".join(names)) <= _LONGEST_NAMES:
-            for records, mark in _list(self._client, obj.name, names, behind(obj, after)):
-                yield replace(page_of(obj, records), next=place(obj, mark))
+            yield from self._listed(obj, listing.replies(self._client, obj.name, names, behind(obj, after)))
             return
         # What a search finds is read from the records, never from its index.
         for found in self._found(obj, window, behind(obj, after)):
             yield replace(self.fetch(obj, found.ids), next=place(obj, found.behind))
+
+    def _listed(self, obj: Object, replies: Iterator[Reply]) -> Iterator[Page]:
+        for some in listing.together(replies):
+            page = page_of_lists(obj, [reply.body for reply in some])
+            if page is not None:
+                yield replace(page, next=place(obj, some[-1].mark))
+                continue
+            for reply in some:
+                yield replace(page_of(obj, reply.records), next=place(obj, reply.mark))
 
     def _found(self, obj: Object, window: Window | None, start: str | None = None) -> Iterator[Found]:
         filters = search.restriction(self._client, obj)
@@ -64,8 +70,8 @@ class Records:
 
     def listed(self, name: str, start: str | None = None) -> Iterator[Found]:
         """Ids of all live records of a kind, in their order."""
-        for records, mark in _list(self._client, name, [ID], start):
-            yield Found([str(record["id"]) for record in records], mark)
+        for reply in listing.replies(self._client, name, [ID], start):
+            yield Found([str(record["id"]) for record in reply.records], reply.mark)
 
     def ids(self, obj: Object, window: Window | None) -> Iterator[Sequence[str]]:
         for found in self._found(obj, window):
@@ -112,8 +118,8 @@ class Records:
         low, due = window.low, self._due(window)
         if due and low is not None:
             low -= self._sweep
-        for number, (records, _) in enumerate(_list(self._client, obj.name, [ID], archived=True), 1):
-            for record in records:
+        for number, reply in enumerate(listing.replies(self._client, obj.name, [ID], archived=True), 1):
+            for record in reply.records:
                 at = datetime.fromisoformat(record.get("archivedAt") or record["updatedAt"])
                 if low is None or at >= low:
                     yield Deleted(str(record["id"]), at)
@@ -165,21 +171,3 @@ def _names(obj: Object) -> list[str]:
     """Properties to ask for; which records were merged into one is asked whatever fields are synced."""
     names = [fld.name for fld in obj.fields]
     return names if MERGED in names else [*names, MERGED]
-
-
-def _list(
-    client: Client, name: str, names: Sequence[str], start: str | None = None, *, archived: bool = False
-) -> Iterator[tuple[list[dict[str, Any]], str | None]]:
-    """The primary store page by page, in the order of ids, each page with the mark of the next one."""
-    params: dict[str, str | int] = {"limit": AT_ONCE, "properties": ",".join(names)}
-    if archived:
-        params["archived"] = "true"
-    if start is not None:
-        params["after"] = start
-    while True:
-        body = client.read("GET", f"{OBJECTS}/{name}", "list", f"list of {name}", params=params)
-        after = ((body.get("paging") or {}).get("next") or {}).get("after")
-        yield body["results"], None if after is None else str(after)
-        if after is None:
-            return
-        params["after"] = str(after)

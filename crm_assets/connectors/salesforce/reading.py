@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import pyarrow as pa
 
 from crm_assets.connectors.salesforce import failures, places, soql
-from crm_assets.connectors.salesforce.cast import page_from_csv, page_from_json
+from crm_assets.connectors.salesforce.cast import page_from_csv, page_from_json, page_from_reply
 from crm_assets.connectors.salesforce.client import Client
 from crm_assets.connectors.salesforce.equality import same
 from crm_assets.core.errors import CrmAssetsError, RejectedError, RetriableError
 from crm_assets.core.model import Object, Page, Value, Window
+
+_T = TypeVar("_T")
 
 BULK_ROWS = 50_000
 """Records a page of Bulk results: some tens of megabytes of CSV."""
@@ -127,21 +129,35 @@ def _behind(obj: Object, place: places.Behind) -> str:
 
 
 def _rest_pages(client: Client, obj: Object, statement: str, api: str) -> Iterator[Page]:
-    body = _query(client, obj, statement, api, deleted=True)
+    page = _asked(client, obj, statement, api, lambda response: _page(client, obj, response), deleted=True)
     while True:
-        following = None if body["done"] else str(body["nextRecordsUrl"])
-        yield page_from_json(obj, body["records"], following)
-        if following is None:
+        yield page
+        if page.next is None:
             return
-        body = client.json(client.get(following, api, f"next page of {obj.name}"))
+        page = _page(client, obj, client.get(page.next, api, f"next page of {obj.name}"))
+
+
+def _page(client: Client, obj: Object, response: httpx.Response) -> Page:
+    page = page_from_reply(obj, response.content)
+    if page is not None:
+        return page
+    body = client.json(response)
+    return page_from_json(obj, body["records"], None if body["done"] else str(body["nextRecordsUrl"]))
 
 
 def _query(client: Client, obj: Object, statement: str, api: str, *, deleted: bool) -> Any:
+    return _asked(client, obj, statement, api, client.json, deleted=deleted)
+
+
+def _asked(
+    client: Client, obj: Object, statement: str, api: str, read: Callable[[httpx.Response], _T], *, deleted: bool
+) -> _T:
+    """What ``read`` makes of the reply; one that is cut off is asked for again."""
     path = f"{client.root}/{'queryAll' if deleted else 'query'}"
     for attempt in range(3):
         response = client.get(path, api, f"query of {obj.name}", params={"q": statement})
         try:
-            return client.json(response)
+            return read(response)
         except RetriableError:
             if attempt == 2:
                 raise
