@@ -21,6 +21,7 @@ from crm_assets.core.model import (
     Change,
     Deleted,
     Field,
+    Heard,
     Limit,
     Mutation,
     Object,
@@ -191,6 +192,26 @@ class Connector(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """What a connector offers besides if its vendor has a stream of changes. Found by ``isinstance``."""
+
+    @property
+    def topics(self) -> Sequence[str]:
+        """The streams to follow, as configured; none if the connection does without."""
+        ...
+
+    def follow(self, topic: str, place: bytes | None, objects: Mapping[str, Object]) -> Iterator[Heard]:
+        """What happens to these objects (by API name) behind a place, for ever.
+
+        Without a place it begins now, and tells a gap of each object; so it does where the vendor no longer keeps
+        what follows the place, and goes on from the oldest event there is. The next part is asked for when the caller
+        asks for it: what was told has been kept by then. Closing the iterator ends the subscription. Raises
+        RetriableError when the stream breaks, ConfigurationError if it may not be followed.
+        """
+        ...
 
 
 ConnectorFactory = Callable[[ConnectionConfig, Gate], Connector]

@@ -254,6 +254,42 @@ class Change:
     at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Records of an object changed, and the vendor cannot say which: the object has to be read.
+
+    ``whole``: all of it, else what changed since the last read will do. ``until`` is the vendor's time of the change,
+    where known: a read that reaches no further does not count.
+    """
+
+    object: str
+    reason: str
+    whole: bool = False
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """An event that cannot be read, with the reason; it is set aside while the stream goes on."""
+
+    event_id: str
+    object: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a stream told in one go. ``place`` is where to go on once all of it is kept (None: where one was before).
+
+    Nothing at all is told too, at least every second, so that whoever listens can do something else.
+    """
+
+    place: bytes | None = None
+    changes: tuple[Change, ...] = ()
+    gaps: tuple[Gap, ...] = ()
+    unread: tuple[Unread, ...] = ()
+
+
 class Op(StrEnum):
     CREATE = "create"
     UPDATE = "update"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from crm_assets.store import streams
 from crm_assets.store.database import Database
 
 STALLED_SECONDS = 300.0
@@ -34,9 +35,11 @@ def _connection(db: Database, connection: str) -> dict[str, Any]:
                                            WHERE s.connection = %(c)s AND s.paused)) o""",
             {"c": connection},
         ).fetchone()
+        told = streams.heard(conn, connection)
     assert row is not None
     return {
         "inbox_pending": row[0],
         "outbox_pending": row[1],
         "oldest_unsynced_seconds": None if row[2] is None else round(row[2], 3),
+        "streams": told,
     }

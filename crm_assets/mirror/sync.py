@@ -24,7 +24,7 @@ from crm_assets.mirror.ahead import ahead
 from crm_assets.mirror.describing import Described, describe
 from crm_assets.mirror.land import joined, land, verify
 from crm_assets.mirror.report import SyncReport
-from crm_assets.store import children, loads, merges, setaside, stage
+from crm_assets.store import children, loads, merges, setaside, stage, sweeps
 from crm_assets.store.apply import Applied, apply
 from crm_assets.store.database import Database, statement
 from crm_assets.store.ddl import stage_schema
@@ -88,6 +88,7 @@ class _Sync:
 
     def run(self, mode: Mode, window: Window | None) -> SyncReport:
         db, obj, connection = self._db, self._obj, self._report.connection
+        started = db.now()
         cursor = loads.read_cursor(db, connection, obj.table)
         if mode == "incremental" and (cursor is None or _only_as_a_whole(db, connection, obj)):
             mode = "full"
@@ -112,7 +113,11 @@ class _Sync:
                 unseen = _unseen(db, self._connector, obj, self._load)
                 self._applied = self._applied if unseen is None else _add(self._applied, unseen)
         # A reader of the same object may be applying: what it leaves is taken by the next pass.
-        return self._told(cursor=loads.close(db, self._load))
+        cursor = loads.close(db, self._load)
+        if mode != "backfill" and begun is None:
+            with db.transaction() as conn:
+                sweeps.covered(conn, connection, obj.table, full=mode == "full", begun=started, high=span.high)
+        return self._told(cursor=cursor)
 
     def stopped(self, error: Exception, until: datetime | None) -> SyncReport:
         """Parts that have landed count already; the next run goes on behind them."""

@@ -9,7 +9,7 @@ import dagster as dg
 
 from crm_assets.connections import ConnectionSpec
 from crm_assets.orchestration.jobs import Job
-from crm_assets.orchestration.naming import writeback_key
+from crm_assets.orchestration.naming import mirror_key, writeback_key
 from crm_assets.orchestration.opening import shared_database
 from crm_assets.orchestration.running import running
 from crm_assets.orchestration.standing import standing_verdict
@@ -22,12 +22,15 @@ _PATIENCE_SECONDS = 5.0
 """How long due work is left to a relay that is alive."""
 
 
+_JOBS = {"sweeps": "sync", "whole": "sync"}
+
+
 def dispatcher(spec: ConnectionSpec, jobs: Mapping[str, Job]) -> dg.SensorDefinition:
     """``<connection>_dispatcher``."""
 
     @dg.sensor(
         name=f"{spec.connection}_dispatcher",
-        jobs=[jobs[what] for what in ("events", "writeback") if what in jobs],
+        jobs=[jobs[what] for what in ("events", "writeback", "sync") if what in jobs],
         minimum_interval_seconds=_INTERVAL_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Shows what the relay did as asset events, and starts a run for what waits longer than it should.",
@@ -35,14 +38,18 @@ def dispatcher(spec: ConnectionSpec, jobs: Mapping[str, Job]) -> dg.SensorDefini
     def tick(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         from crm_assets.quota.state import used_up
         from crm_assets.store import activity, snapshot
-        from crm_assets.store.backlog import due_hints, due_writes
+        from crm_assets.store.backlog import due_hints, due_sweeps, due_writes
 
         now = clock()
         position = Position.parse(context.cursor)
         db = shared_database()
         with db.transaction() as conn:
             position.take(activity.since(conn, spec.connection, position.seq))
-            backlogs = {"events": due_hints(conn, spec.connection)}
+            backlogs = {
+                "events": due_hints(conn, spec.connection),
+                "sweeps": due_sweeps(conn, spec.connection, whole=False),
+                "whole": due_sweeps(conn, spec.connection, whole=True),
+            }
             if "writeback" in jobs:
                 backlogs["writeback"] = due_writes(conn, spec.connection)
             limit = used_up(conn, spec.connection)
@@ -51,7 +58,7 @@ def dispatcher(spec: ConnectionSpec, jobs: Mapping[str, Job]) -> dg.SensorDefini
         requests: list[dg.RunRequest] = []
         reasons: list[str] = []
         for what, backlog in backlogs.items():
-            job = f"{spec.connection}_{what}"
+            job = f"{spec.connection}_{_JOBS.get(what, what)}"
             if not backlog:
                 position.done(what)
             elif backlog.seconds < patience:
@@ -65,13 +72,8 @@ def dispatcher(spec: ConnectionSpec, jobs: Mapping[str, Job]) -> dg.SensorDefini
                 reasons.append(f"{what}: {backlog.count} due, {reason}")
             elif attempt := position.attempt(what, (backlog.first, backlog.last, backlog.count), now):
                 # The time makes the key new: a key that was used once, even by a run that failed, starts nothing.
-                key = f"{job}:{backlog.first}-{backlog.last}:attempt-{attempt}:{int(now)}"
-                keys = [writeback_key(spec.connection, table) for table in backlog.tables if table in _writable(spec)]
-                requests.append(
-                    dg.RunRequest(
-                        run_key=key, job_name=job, asset_selection=(keys or None) if what == "writeback" else None
-                    )
-                )
+                key = f"{spec.connection}_{what}:{backlog.first}-{backlog.last}:attempt-{attempt}:{int(now)}"
+                requests.append(_request(spec, what, key, job, backlog.tables))
             else:
                 reasons.append(f"{what}: {backlog.count} due, tried without progress; the next attempt comes later")
 
@@ -93,6 +95,23 @@ def dispatcher(spec: ConnectionSpec, jobs: Mapping[str, Job]) -> dg.SensorDefini
         )
 
     return tick
+
+
+def _request(spec: ConnectionSpec, what: str, key: str, job: str, tables: tuple[str, ...]) -> dg.RunRequest:
+    if what == "events":
+        return dg.RunRequest(run_key=key, job_name=job)
+    if what == "writeback":
+        keys = [writeback_key(spec.connection, table) for table in tables if table in _writable(spec)]
+        return dg.RunRequest(run_key=key, job_name=job, asset_selection=keys or None)
+    config = {"ops": {f"{spec.connection}__{table}": {"config": {"mode": "full"}} for table in tables}}
+    return dg.RunRequest(
+        run_key=key,
+        job_name=job,
+        asset_selection=[mirror_key(spec.connection, table) for table in tables],
+        # Without the empty list their checks would run too, and one of them compares everything.
+        asset_check_keys=[],
+        run_config=config if what == "whole" else None,
+    )
 
 
 def _writable(spec: ConnectionSpec) -> set[str]:

@@ -53,7 +53,7 @@ def incremental(spec: ConnectionSpec, job: Job) -> dg.ScheduleDefinition:
     )
     def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         from crm_assets.quota.state import used_up
-        from crm_assets.store import activity, inbox
+        from crm_assets.store import activity, inbox, streams
         from crm_assets.store.backlog import swept
 
         if reason := running(context.instance, f"{spec.connection}_sync", f"{spec.connection}_full_refresh"):
@@ -62,7 +62,7 @@ def incremental(spec: ConnectionSpec, job: Job) -> dg.ScheduleDefinition:
         with db.transaction() as conn:
             limit = used_up(conn, spec.connection)
             read_at = swept(conn, spec.connection)
-            pushed = inbox.events_arrive(conn, spec.connection)
+            pushed = streams.fresh(conn, spec.connection) or inbox.events_arrive(conn, spec.connection)
         if limit is not None:
             return dg.SkipReason(
                 f"the quota is out: {limit.name} {limit.used} of {limit.limit}; "

@@ -1,4 +1,4 @@
-"""A connection within the relay: its connectors, its objects, and what its three workers do in a turn."""
+"""A connection within the relay: its connectors, its objects, and what its workers do in a turn."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from psycopg import sql
 
 from crm_assets import runtime
 from crm_assets.connections import ConnectionSpec
-from crm_assets.connectors.base import Connector
+from crm_assets.connectors.base import Connector, Streaming
 from crm_assets.core.budget import LONG
+from crm_assets.core.errors import ConfigurationError
 from crm_assets.core.model import Object
 from crm_assets.events import drain as events
+from crm_assets.relay.following import Following
+from crm_assets.relay.sweeping import sweep
 from crm_assets.relay.worker import LINGER, Turn, Worker, linger
 from crm_assets.settings import Settings
 from crm_assets.store import activity
@@ -46,10 +49,13 @@ class Link:
         self._claimant: Claimant | None = None
         self._linger = LINGER
         self._linger_read = float("-inf")
+        self._followings = [self._following(topic) for topic in self._topics()]
         turns: tuple[tuple[str, Turn, float], ...] = (
             ("events", self.events, 0.5),
             ("writeback", self.writeback, 0.5),
             ("apply", self.apply, 1.0),
+            ("sweep", self.sweep, 1.0),
+            *((f"stream {one.topic}", one.turn, 0.5) for one in self._followings),
         )
         self.workers = {
             kind: Worker(f"{kind} of {self.name}", turn, self._pause, stop, poll) for kind, turn, poll in turns
@@ -86,6 +92,22 @@ class Link:
                 self._described = described
             return self._objects
 
+    def _topics(self) -> list[str]:
+        try:
+            connector = self.connector("events")
+        except ConfigurationError:
+            return []  # told where the connector is needed
+        return list(connector.topics) if isinstance(connector, Streaming) else []
+
+    def _following(self, topic: str) -> Following:
+        def source() -> Streaming:
+            connector = self.connector("events")
+            assert isinstance(connector, Streaming)
+            return connector
+
+        url = self._settings.direct_database_url or self._db.url
+        return Following(self._db, url, self.name, topic, source, self.objects)
+
     def events(self) -> bool:
         """Inbox → re-read → mirror."""
         connector = self.connector("events")
@@ -115,8 +137,17 @@ class Link:
                 self._record(table, "apply", {name: getattr(done, name) for name in _APPLY_COUNTS})
         return False
 
+    def sweep(self) -> bool:
+        """Objects of which nobody could say what changed."""
+        done = sweep(self._db, self._settings.home, self.connector("incremental"), self.objects())
+        if done is not None:
+            self._record(done.object, "sweep", {name: getattr(done, name) for name in _APPLY_COUNTS})
+        return done is not None and not done.partial
+
     def close(self) -> None:
         """After the workers have ended."""
+        for following in self._followings:
+            following.close()
         if self._claimant is not None:
             self._claimant.__exit__(None, None, None)
         for connector in self._connectors.values():

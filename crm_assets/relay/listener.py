@@ -18,6 +18,7 @@ _CHANNELS: Mapping[str, str] = {
     "crm_assets_inbox": "events",
     "crm_assets_outbox": "writeback",
     "crm_assets_stage": "apply",
+    "crm_assets_sweep": "sweep",
 }
 """NOTIFY channel → kind of the worker that it wakes; payloads are connections."""
 

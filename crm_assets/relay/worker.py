@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import psycopg
 
-from crm_assets.core.errors import ConfigurationError
+from crm_assets.core.errors import ConfigurationError, RetriableError
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Worker(threading.Thread):
             self._failures += 1
             longest = min(0.25 * 2.0 ** min(self._failures, 10), _LONGEST_BACKOFF)
             delay = longest * random.uniform(0.5, 1.0)
-            if isinstance(error, ConfigurationError | psycopg.OperationalError):
+            if isinstance(error, ConfigurationError | RetriableError | psycopg.OperationalError):
                 log.error("%s: %s; next try in %.1f s", self.name, error, delay)
             else:
                 log.exception("%s failed; next try in %.1f s", self.name, delay)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from crm_assets.store.database import Conn
+from crm_assets.store.sweeps import DUE
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,19 @@ def due_writes(conn: Conn, connection: str) -> Backlog:
                 WHERE due_at <= clock_timestamp()
                   AND NOT EXISTS (SELECT FROM crm_assets.connection_state WHERE connection = %(c)s AND paused)""",
             {"c": connection},
+        ).fetchone()
+    )
+
+
+def due_sweeps(conn: Conn, connection: str, *, whole: bool) -> Backlog:
+    """Objects to be read again (``whole``: all of them), unless somebody is reading them now."""
+    return _backlog(
+        conn.execute(
+            f"""SELECT count(*), extract(epoch FROM clock_timestamp() - min(asked_at))::float8,
+                       min(extract(epoch FROM asked_at))::bigint, max(extract(epoch FROM asked_at))::bigint,
+                       array_agg(DISTINCT object)
+                  FROM crm_assets.sweep WHERE connection = %s AND whole = %s AND {DUE}""",
+            (connection, whole),
         ).fetchone()
     )
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from crm_assets.core.model import Change
+from crm_assets.core.model import Change, Unread
 from crm_assets.core.naming import snake
 from crm_assets.store.database import Conn
 
@@ -79,6 +79,16 @@ def add(conn: Conn, connection: str, changes: Iterable[Change]) -> int:
     if added:
         _notify(conn, connection)
     return added
+
+
+def set_aside(conn: Conn, connection: str, unread: Unread) -> None:
+    """Keep an event that cannot be read, as failed, for a person to see."""
+    conn.execute(
+        """INSERT INTO crm_assets.inbox (connection, event_id, object, record_id, change, state, reason, done_at)
+           VALUES (%s, %s, %s, '', 'unreadable', 'failed', %s, clock_timestamp())
+           ON CONFLICT (connection, event_id) DO NOTHING""",
+        (connection, unread.event_id, snake(unread.object), unread.reason),
+    )
 
 
 def reread(conn: Conn, connection: str, table: str, ids: Iterable[str], reason: str) -> int:

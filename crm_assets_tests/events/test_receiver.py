@@ -236,6 +236,7 @@ def test_health_tells_what_waits(http: httpx.Client, db: Database) -> None:
         "inbox_pending": 0,
         "outbox_pending": 0,
         "oldest_unsynced_seconds": None,
+        "streams": {},
     }
     http.post("/webhooks/desk", **delivery([EVENT]))
     reply = http.get("/health")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -33,6 +34,7 @@ attributes:
   conflict: hold
   call_timeout_seconds: {timeout}
   longest_call_seconds: {longest}
+  options: {options}
   objects:
     Account:
       write: true
@@ -108,11 +110,19 @@ def define(tmp_path: Path, sandbox: Sandbox) -> Callable[..., None]:
         variable: str = "CRM_SECRET",
         timeout: float = 20,
         longest: float = 2,
+        options: dict[str, str] | None = None,
     ) -> None:
         folder = tmp_path / "defs" / name
         folder.mkdir(parents=True)
         (folder / "defs.yaml").write_text(
-            _DEFS.format(name=name, url=url or sandbox.url, variable=variable, timeout=timeout, longest=longest),
+            _DEFS.format(
+                name=name,
+                url=url or sandbox.url,
+                variable=variable,
+                timeout=timeout,
+                longest=longest,
+                options=json.dumps(options or {}),
+            ),
             encoding="utf-8",
         )
 

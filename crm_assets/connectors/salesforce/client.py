@@ -1,7 +1,6 @@
 """HTTP to one Salesforce org: tokens, limits and what a lost reply means.
 
-Sources: "OAuth 2.0 Client Credentials Flow" and "Refresh Token Flow" (Salesforce Help); REST API Developer Guide,
-"Limit Info Header".
+Source: REST API Developer Guide, "Limit Info Header".
 """
 
 from __future__ import annotations
@@ -9,10 +8,10 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
 import httpx
@@ -20,7 +19,7 @@ import simplejson
 import stamina
 
 from crm_assets.connectors.base import ConnectionConfig, Gate
-from crm_assets.connectors.salesforce import failures
+from crm_assets.connectors.salesforce import failures, login
 from crm_assets.core.errors import (
     ConfigurationError,
     QuotaExhausted,
@@ -30,8 +29,20 @@ from crm_assets.core.errors import (
 )
 from crm_assets.core.model import Limit
 
+if TYPE_CHECKING:
+    from crm_assets.connectors.salesforce.changeevents import Schema
+
 _USAGE = re.compile(r"(?<![\w-])api-usage=(\d+)/(\d+)")
 _READ_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """An open session: its token, the address of the org's server, and the org's id."""
+
+    token: str
+    instance: str
+    tenant: str
 
 
 class Client:
@@ -46,7 +57,9 @@ class Client:
             # The base URL is loopback or the org itself; a proxy is the environment's business elsewhere.
             trust_env=not config.url.startswith("http://127.0.0.1"),
         )
-        self._token: tuple[str, str] | None = None
+        self._session: Session | None = None
+        self.event_schemas: dict[str, Schema] = {}
+        """Of the stream's events, by schema id; a schema never changes."""
         self._heard: tuple[datetime, float] | None = None
         self._lock = threading.Lock()
         version = str(config.options.get("api_version", "67.0"))
@@ -97,14 +110,14 @@ class Client:
         **options: Any,
     ) -> httpx.Response:
         for renewed in (False, True):
-            token, instance = self._credentials()
-            headers = {"Authorization": f"Bearer {token}"} | dict(options.get("headers") or {})
+            session = self.session()
+            headers = {"Authorization": f"Bearer {session.token}"} | dict(options.get("headers") or {})
             response = self._request(
-                method, urljoin(instance, path), api, what, writes=writes, **{**options, "headers": headers}
+                method, urljoin(session.instance, path), api, what, writes=writes, **{**options, "headers": headers}
             )
             if response.status_code == 401 and not renewed:
                 # A dead session: the request was refused before anything was done.
-                self._forget(token)
+                self.forget(session.token)
                 continue
             if response.is_success or response.status_code in accept:
                 return response
@@ -128,29 +141,21 @@ class Client:
             self._gate.observe([Limit("daily_calls", int(usage[1]), int(usage[2]))])
         return response
 
-    def _credentials(self) -> tuple[str, str]:
-        """Access token and instance URL; asks for new ones when there are none."""
+    def session(self) -> Session:
+        """The session of all calls; logs in when there is none."""
         with self._lock:
-            if self._token is None:
-                self._token = self._log_in()
-            return self._token
+            if self._session is None:
+                self._session = self._log_in()
+            return self._session
 
-    def _forget(self, token: str) -> None:
+    def forget(self, token: str) -> None:
+        """A session that was found dead; another thread may have opened a new one since."""
         with self._lock:
-            if self._token is not None and self._token[0] == token:
-                self._token = None
+            if self._session is not None and self._session.token == token:
+                self._session = None
 
-    def _log_in(self) -> tuple[str, str]:
-        form: Mapping[str, str]
-        if "refresh_token" in self.config.credentials:
-            form = {"grant_type": "refresh_token", "refresh_token": self.config.secret("refresh_token")}
-        else:
-            form = {"grant_type": "client_credentials"}
-        form = {
-            **form,
-            "client_id": self.config.secret("client_id"),
-            "client_secret": self.config.secret("client_secret"),
-        }
+    def _log_in(self) -> Session:
+        form = login.form(self.config)
         base = str(self.config.options.get("login_url", self.config.url))
         try:
             response = self._request(
@@ -169,7 +174,9 @@ class Client:
         body = self.json(response)
         if not isinstance(body, dict) or "access_token" not in body:
             raise RejectedError(f"{self.config.name}: the token endpoint at {base} answered without an access_token")
-        return str(body["access_token"]), str(body.get("instance_url") or self.config.url)
+        # https://login.salesforce.com/id/<org>/<user>
+        tenant = str(body.get("id", "")).rstrip("/").split("/")[-2:][0]
+        return Session(str(body["access_token"]), str(body.get("instance_url") or self.config.url), tenant)
 
 
 def _worth_repeating(error: Exception) -> bool:

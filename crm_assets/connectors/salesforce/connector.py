@@ -17,6 +17,7 @@ from crm_assets.core.model import (
     Change,
     Deleted,
     Field,
+    Heard,
     Mutation,
     Object,
     Outcome,
@@ -30,7 +31,9 @@ _BULK_THRESHOLD = 5_000
 
 class SalesforceConnector:
     """One Salesforce org. Options: ``api_version`` (67.0), ``bulk_threshold`` (records from which a read is a Bulk
-    job), ``login_url`` (where tokens come from, if not ``url``)."""
+    job), ``login_url`` (where tokens come from, if not ``url``), ``jwt_audience`` (if not told by ``url``),
+    ``pubsub_topics`` (streams to follow, such as ``/data/ChangeEvents``, separated by commas), ``pubsub_endpoint`` (if
+    not the vendor's)."""
 
     def __init__(self, config: ConnectionConfig, gate: Gate) -> None:
         self.config = config
@@ -118,6 +121,17 @@ class SalesforceConnector:
 
     def parse_event(self, headers: Mapping[str, str], body: bytes, url: str) -> Sequence[Change]:
         return webhook.parse(self.config.secret("webhook_secret"), headers, body)
+
+    @property
+    def topics(self) -> Sequence[str]:
+        names = str(self.config.options.get("pubsub_topics", "")).split(",")
+        return [name.strip() for name in names if name.strip()]
+
+    def follow(self, topic: str, place: bytes | None, objects: Mapping[str, Object]) -> Iterator[Heard]:
+        # Only here: gRPC and Avro are of no use to those who follow nothing.
+        from crm_assets.connectors.salesforce import stream
+
+        return stream.follow(self._client, topic, place, objects)
 
     def close(self) -> None:
         self._client.close()

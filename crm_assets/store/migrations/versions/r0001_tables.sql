@@ -74,6 +74,30 @@ CREATE TABLE crm_assets.inbox (
 CREATE INDEX inbox_open ON crm_assets.inbox (connection, object, next_try_at) WHERE state IN ('pending', 'claimed');
 CREATE INDEX inbox_pushed ON crm_assets.inbox (connection, received_at) WHERE change <> 'reread';
 
+-- How far each stream of a vendor has been followed. The place is the vendor's own, null before there is one.
+CREATE TABLE crm_assets.stream (
+    connection  text NOT NULL,
+    topic       text NOT NULL,
+    place       bytea,
+    heard_at    timestamptz,
+    trouble     text,
+    PRIMARY KEY (connection, topic)
+);
+
+-- Objects to be read again, because nobody could say which of their records changed. Settled by any read that covers
+-- it; "until" is the vendor's time of the change.
+CREATE TABLE crm_assets.sweep (
+    connection   text NOT NULL,
+    object       text NOT NULL,
+    whole        boolean NOT NULL,
+    until        timestamptz,
+    reason       text NOT NULL,
+    asked_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
+    attempts     integer NOT NULL DEFAULT 0,
+    next_try_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (connection, object)
+);
+
 -- A deleted record: its row_id for ever, its last values, and who deleted it.
 CREATE TABLE crm_assets.tombstone (
     connection   text NOT NULL,
