@@ -132,10 +132,10 @@ class Sandbox:
         """The fields of the records that are not deleted, by id."""
         return {key: one["fields"] for key, one in self.records(name).items() if not one["deleted"]}
 
-    def create(self, name: str, **fields: Any) -> str:
+    def create(self, name: str, /, **fields: Any) -> str:
         return str(self.control("POST", f"/{name}", {"fields": fields})["id"])
 
-    def update(self, name: str, record_id: str, **fields: Any) -> None:
+    def update(self, name: str, record_id: str, /, **fields: Any) -> None:
         self.control("PATCH", f"/{name}/{record_id}", {"fields": fields})
 
     def delete(self, name: str, record_id: str) -> None:

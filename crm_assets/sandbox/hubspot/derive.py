@@ -27,8 +27,17 @@ def defaults(kind: Kind, values: Props) -> Props:
     return {"hs_pipeline": "0"} if kind is TICKETS else {}
 
 
-def derived(schema: Schema, kind: Kind, props: Props) -> Props:
-    """The calculated properties of a record; an empty text for one that has no value."""
+def calculate(schema: Schema, kind: Kind, props: Props) -> None:
+    """Sets the calculated properties of a record, and takes away those that have no value."""
+    for name, value in _calculated(schema, kind, props).items():
+        if value:
+            props[name] = value
+        else:
+            props.pop(name, None)
+
+
+def _calculated(schema: Schema, kind: Kind, props: Props) -> Props:
+    """By name; an empty text for no value."""
     if kind is CONTACTS:
         return {"hs_email_domain": props.get("email", "").partition("@")[2], "hs_all_contact_vids": _vids(props)}
     if kind is DEALS:

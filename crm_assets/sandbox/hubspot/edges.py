@@ -168,11 +168,12 @@ class Edges:
         self, tx: Tx, kind: Kind, record_id: int, to_kind: Kind, to_id: int, types: Iterable[EdgeType]
     ) -> list[EdgeType]:
         """Associates two live records; the plain sense always comes along. Returns all senses they have now."""
+        plain = self.plain(kind, to_kind)
         for one_kind, key in ((kind, record_id), (to_kind, to_id)):
             if not self.is_live(tx.db, one_kind, key):
                 raise ApiError(404, f"{one_kind.noun} {key} does not exist", "OBJECT_NOT_FOUND", {"id": [str(key)]})
         had = {one.type for one in self.between(tx.db, kind, record_id, to_kind, to_id)}
-        for one in dict.fromkeys([self.plain(kind, to_kind), *types]):
+        for one in dict.fromkeys([plain, *types]):
             if one.type in had:
                 continue
             if one.primary:

@@ -54,7 +54,7 @@ class Filling:
             stamp = props.get(kind.modified) or props.get(kind.created) or now
             props[kind.modified] = stamp
             props.setdefault(kind.created, stamp)
-            props |= {name: value for name, value in derive.derived(self._schema, kind, props).items() if value}
+            derive.calculate(self._schema, kind, props)
             yield key, props
 
     def associate(self, kind: Kind, to_kind: Kind, pairs: Iterable[tuple[int, int]], *, primary: bool = False) -> None:

@@ -98,7 +98,7 @@ class Records:
             raise invalid(
                 f"Error creating {kind.singular.upper()}. Some required properties were not set.", properties=missing
             )
-        props |= derive.derived(self.schema, kind, props)
+        derive.calculate(self.schema, kind, props)
         self._judge_stage(kind, props, values, system)
         self._claim(tx, kind, record_id, {}, props, creating=True)
         self.insert(tx.db, kind, record_id, props, tx.ms)
@@ -120,11 +120,7 @@ class Records:
         for name in values.keys() & props.keys():
             if values[name] is None:
                 del props[name]
-        for name, value in derive.derived(self.schema, kind, props).items():
-            if value:
-                props[name] = value
-            else:
-                props.pop(name, None)
+        derive.calculate(self.schema, kind, props)
         self._judge_stage(kind, props, values, system)
         changed = [name for name in before.keys() | props.keys() if before.get(name) != props.get(name)]
         if changed:
