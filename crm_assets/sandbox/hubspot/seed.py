@@ -8,9 +8,9 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from . import clock, pipelines
+from . import clock, owners, pipelines
 from .filling import Filling
-from .kinds import COMPANIES, Kind, find
+from .kinds import COMPANIES, KINDS, Kind, find
 from .properties import Property, labelled
 from .schema import Schema
 from .standard import all_properties
@@ -19,21 +19,24 @@ from .values import RefusedError, accept
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,14})(?:\.\d{1,8})?")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _COMPANY = "company_id"
+_OWNERS = "owners"
+_SOMEBODY = {"id": "7001", "email": "owner@acme.example", "firstName": "Ana", "lastName": "Owner"}
+"""An account belongs to somebody."""
 Rows = list[dict[str, str]]
 
 
-def read(folder: Path) -> dict[Kind, Rows]:
-    """The files of a folder by object; ValueError for one of no object, or without ids."""
-    found: dict[Kind, Rows] = {}
+def read(folder: Path) -> dict[str, Rows]:
+    """The files of a folder by object or ``owners``; ValueError for one of no object, or without ids."""
+    found: dict[str, Rows] = {}
     for path in sorted(folder.glob("*.csv")):
         kind = find(path.stem)
-        if kind is None:
+        if kind is None and path.stem != _OWNERS:
             raise ValueError(f"{path}: there is no object {path.stem}")
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
         if not all((row.get("id") or "").isdigit() for row in rows):
             raise ValueError(f"{path}: each row needs a number as its id")
-        found[kind] = rows
+        found[kind.name if kind else _OWNERS] = rows
     return found
 
 
@@ -71,10 +74,10 @@ def widen(one: Property, values: Iterable[str]) -> Property:
     return one.but(type="string", field_type="text")
 
 
-def load(db: sqlite3.Connection, schema: Schema, files: dict[Kind, Rows]) -> int:
+def load(db: sqlite3.Connection, schema: Schema, files: dict[str, Rows]) -> int:
     """Fills the tables; returns the number of records."""
     for kind, known in all_properties():
-        rows, by_name = files.get(kind, []), {one.name: one for one in known}
+        rows, by_name = files.get(kind.name, []), {one.name: one for one in known}
         for column in rows[0] if rows else ():
             if column in ("id", _COMPANY):
                 continue
@@ -85,9 +88,13 @@ def load(db: sqlite3.Connection, schema: Schema, files: dict[Kind, Rows]) -> int
         schema.save(kind, *by_name.values())
     for name, body in pipelines.standard().items():
         schema.save_pipeline(name, body)
+    now = clock.now()
+    for row in files.get(_OWNERS, [_SOMEBODY]):
+        owners.put(db, int(row["id"]), {name: row[name] for name in owners.FIELDS if row.get(name)}, now, now)
     filling = Filling(db, schema)
-    count = sum(filling.records(kind, _records(kind, rows)) for kind, rows in files.items())
-    for kind, rows in files.items():
+    loaded = [(kind, files[kind.name]) for kind in KINDS if kind.name in files]
+    count = sum(filling.records(kind, _records(kind, rows)) for kind, rows in loaded)
+    for kind, rows in loaded:
         pairs = [(int(row["id"]), int(row[_COMPANY])) for row in rows if (row.get(_COMPANY) or "").isdigit()]
         filling.associate(kind, COMPANIES, pairs, primary=True)
     filling.finish()

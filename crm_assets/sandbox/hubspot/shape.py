@@ -22,8 +22,8 @@ class Shape:
         self, kind: Kind, live: Mapping[str, Property], asked: Iterable[str], history: Iterable[str] = ()
     ) -> None:
         self._kind = kind
-        wanted = {name for name in asked if name in live} or set(kind.defaults)
-        self._names = sorted(wanted | set(kind.always))
+        wanted = list(asked) or kind.defaults
+        self._names = sorted({name for name in wanted if name in live} | set(kind.always))
         self._history = [name for name in history if name in live]
         self._url = f"https://app.hubspot.com/contacts/{PORTAL}/record/{kind.type_id}/"
 

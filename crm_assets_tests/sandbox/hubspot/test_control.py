@@ -117,6 +117,7 @@ def test_properties_are_admins_work(api: httpx.Client) -> None:
 
 
 SEED = {
+    "owners.csv": "id,email,firstName\n31,o@a.example,Olga\n",
     "companies.csv": "id,name,domain,industry,founded_year,createdate,hs_lastmodifieddate\n"
     "900,ACME,acme.example.com,TECHNOLGY,1996,2016-02-01T17:21:04Z,2016-10-01T17:21:04Z\n",
     "contacts.csv": "id,firstname,email,date_of_birth,lifecyclestage,company_id,createdate,lastmodifieddate\n"
@@ -142,6 +143,7 @@ def test_seed(make_account: MakeAccount, tmp_path: Path) -> None:
     with rest(account) as api:
         assert api.get("/crm/v3/properties/companies/founded_year").json()["type"] == "number"
         assert api.get("/crm/v3/objects/contacts/h@a.example?idProperty=email").json()["id"] == "20102"
+        assert api.get("/crm/v3/owners/31").json()["email"] == "o@a.example"
 
 
 def test_a_seed_that_cannot_be_read(make_account: MakeAccount, tmp_path: Path) -> None:

@@ -32,7 +32,12 @@ def events(receiver: Receiver) -> list[dict[str, Any]]:
 
 
 def told(receiver: Receiver, count: int) -> list[dict[str, Any]]:
-    return list(wait_until(lambda: len(found := events(receiver)) >= count and found))
+    """The events of first attempts: a slow machine may make a receiver too late, and an event come again."""
+
+    def first() -> list[dict[str, Any]]:
+        return [one for one in events(receiver) if one["attemptNumber"] == 0]
+
+    return list(wait_until(lambda: len(found := first()) >= count and found))
 
 
 def test_the_life_of_a_contact(account: Sandbox, api: httpx.Client, receiver: Receiver) -> None:
@@ -107,16 +112,16 @@ def test_arrays_of_a_hundred_signed(api: httpx.Client, receiver: Receiver) -> No
 def test_what_is_refused_comes_again(account: Sandbox, receiver: Receiver) -> None:
     receiver.statuses = [401, 500]
     account.create("companies", name="Again")
-    assert [one["attemptNumber"] for one in told(receiver, 1)] == [2]
+    assert wait_until(lambda: events(receiver))[0]["attemptNumber"] == 2
 
 
 def test_a_failure_holds_nothing_back(account: Sandbox, receiver: Receiver) -> None:
     receiver.statuses = [500] * 3
-    account.create("companies", name="First")
+    late = int(account.create("companies", name="Late"))
     wait_until(lambda: len(receiver.statuses) < 3)
     receiver.statuses = [500]
-    account.create("companies", name="Second")
-    assert {one["attemptNumber"] > 0 for one in told(receiver, 2)} == {True}
+    later = int(account.create("companies", name="Later"))
+    wait_until(lambda: {one["objectId"] for one in events(receiver)} == {late, later})
 
 
 def test_faulty_events(account: Sandbox, receiver: Receiver) -> None:
