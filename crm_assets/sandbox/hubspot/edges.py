@@ -5,13 +5,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .errors import ApiError, invalid
 from .kinds import Kind, find
-
-if TYPE_CHECKING:
-    from .store import Store, Tx
+from .store import Store, Tx
 
 
 @dataclass(frozen=True, slots=True)

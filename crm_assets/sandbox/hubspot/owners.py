@@ -11,7 +11,7 @@ from crm_assets.sandbox.http import Reply
 from crm_assets.sandbox.routes import Routes
 
 from . import clock
-from .errors import PORTAL, ApiError, invalid, not_found
+from .errors import PORTAL, invalid, not_found
 from .records import number
 from .store import Store
 from .wire import Call, json_reply, limit, page
@@ -93,7 +93,3 @@ class Owners:
                 "dataHostingLocation": "na1",
             }
         )
-
-
-def absent(key: str) -> ApiError:
-    return ApiError(404, f"There is no owner {key}", "OBJECT_NOT_FOUND", {"id": [key]})
