@@ -116,12 +116,17 @@ def relay(port: Port = RELAY_PORT) -> int:
 @_command
 def status(as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> int:
     """Whether anything needs a person: exit 0 if not, 1 if so."""
+    from crm_assets.quota.state import forecast
     from crm_assets.store.status import status as read
     from crm_assets.up.report import print_status
     from crm_assets.up.working import prepared
 
     with prepared() as (_, db):
         found = read(db)
+        with db.transaction() as conn:
+            for name, connection in found["connections"].items():
+                for quota, at in forecast(conn, name).items():
+                    connection["quota"][quota]["used_up_at"] = at.isoformat()
     if as_json:
         print(json.dumps(found, indent=2, default=str))
     else:

@@ -77,4 +77,4 @@ def test_schedules_and_sensors(definitions: dg.Definitions) -> None:
         ("salesforce_checks", "*/5 * * * *"),
         ("salesforce_reconcile", "17 3 * * *"),
     }
-    assert [one.name for one in repository.sensor_defs] == ["salesforce_dispatcher"]
+    assert sorted(one.name for one in repository.sensor_defs) == ["salesforce_alerts", "salesforce_dispatcher"]

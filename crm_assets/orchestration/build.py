@@ -5,6 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from crm_assets.connections import ConnectionSpec
+from crm_assets.orchestration.alerts import alerting
 from crm_assets.orchestration.assets import assets_of
 from crm_assets.orchestration.checks import connection_checks, mirror_checks
 from crm_assets.orchestration.dispatcher import dispatcher
@@ -25,5 +26,5 @@ def build(spec: ConnectionSpec) -> dg.Definitions:
         asset_checks=[*checks, connection_checks(spec)],
         jobs=list(jobs.values()),
         schedules=schedules_of(spec, jobs),
-        sensors=[dispatcher(spec, jobs)],
+        sensors=[dispatcher(spec, jobs), alerting(spec)],
     )

@@ -197,17 +197,21 @@ def _unsettled_writes(conn: "Conn", spec: ConnectionSpec, table: str) -> dg.Asse
 
 
 def _quota(conn: "Conn", spec: ConnectionSpec, table: str) -> dg.AssetCheckResult:
-    from crm_assets.quota.state import usage
+    from crm_assets.quota.state import forecast, usage
 
     limits = usage(conn, spec.connection)
+    ending = forecast(conn, spec.connection)
+    # A short window that is full is at work; only a long one that is full stands still.
+    planned = [one for one in limits if one.long]
     out = [
-        f"{one.name}: {one.used} of {one.limit}, counted at {one.updated_at:%H:%M:%S} UTC" for one in limits if one.out
+        f"{one.name}: {one.used} of {one.limit}, counted at {one.updated_at:%H:%M:%S} UTC" for one in planned if one.out
     ]
-    nearly = [f"{one.name}: {one.used} of {one.limit}" for one in limits if one.used >= _NEARLY_OUT * one.limit]
+    nearly = [f"{one.name}: {one.used} of {one.limit}" for one in planned if one.used >= _NEARLY_OUT * one.limit]
+    ends = [f"{name}: at this rate used up at {at:%Y-%m-%d %H:%M} UTC" for name, at in ending.items()]
     return dg.AssetCheckResult(
-        passed=not nearly,
+        passed=not nearly and not ends,
         severity=dg.AssetCheckSeverity.ERROR if out else dg.AssetCheckSeverity.WARN,
-        description="; ".join(out or nearly) or None,
+        description="; ".join(out or [*nearly, *ends]) or None,
         metadata={f"{one.name}_used": one.used for one in limits} | {f"{one.name}_limit": one.limit for one in limits},
     )
 

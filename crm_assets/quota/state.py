@@ -20,6 +20,8 @@ class Usage:
     used: int
     limit: int
     updated_at: datetime
+    long: bool
+    """Whether its window is one that is planned; a short one is waited for."""
 
     @property
     def out(self) -> bool:
@@ -39,8 +41,10 @@ class UsedUp:
 def usage(conn: Conn, connection: str) -> list[Usage]:
     """All budgets of a connection as they stand now."""
     rows = conn.execute(
-        'SELECT name, used, "limit", updated_at FROM crm_assets.quota_usage WHERE connection = %s ORDER BY name',
-        (connection,),
+        """SELECT name, u.used, u."limit", u.updated_at, coalesce(q.period >= %s, false)
+             FROM crm_assets.quota_usage u JOIN crm_assets.quota q USING (connection, name)
+            WHERE connection = %s ORDER BY name""",
+        (LONG, connection),
     ).fetchall()
     return [Usage(*row) for row in rows]
 

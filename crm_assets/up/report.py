@@ -36,7 +36,8 @@ def print_status(status: Mapping[str, Any], console: Console | None = None) -> N
         if connection["conflicts"]:
             console.print(f"[red]{connection['conflicts']} open conflicts[/]: SELECT * FROM crm_assets.conflict")
         for quota, use in connection["quota"].items():
-            console.print(f"{quota}: {use['used']:,} of {use['limit']:,}")
+            ending = f"; at this rate used up at {use['used_up_at'][:16]}" if "used_up_at" in use else ""
+            console.print(f"{quota}: {use['used']:,} of {use['limit']:,}{ending}")
     if not status["connections"]:
         console.print("No object has been described yet; start with `crm-assets up` or `crm-assets describe`.")
     console.print("[green]ok[/]" if status["ok"] else "[red]something needs a person[/]")

@@ -275,6 +275,19 @@ SELECT q.connection, q.name, q."limit", q.updated_at,
           + coalesce((SELECT sum(b.calls) FROM crm_assets.quota_block b
                        WHERE b.connection = q.connection AND b.name = q.name), 0))::bigint AS calls) ours;
 
+-- What needs a person: told once when it begins and once when it is over.
+CREATE TABLE crm_assets.alert (
+    connection     text NOT NULL,
+    key            text NOT NULL,
+    message        text NOT NULL,
+    raised_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    told_at        timestamptz,
+    cleared_at     timestamptz,
+    clear_told_at  timestamptz,
+    PRIMARY KEY (connection, key, raised_at)
+);
+CREATE UNIQUE INDEX alert_open ON crm_assets.alert (connection, key) WHERE cleared_at IS NULL;
+
 -- What the relay did, for Dagster to show; and that it lives.
 CREATE TABLE crm_assets.activity (
     seq         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
