@@ -56,6 +56,7 @@ def test_jobs(definitions: dg.Definitions) -> None:
         "salesforce_reconcile",
         "salesforce_checks",
         "salesforce_approve",
+        "salesforce_replay",
     }
 
 

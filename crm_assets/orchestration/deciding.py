@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from crm_assets.connections import ConnectionSpec
-from crm_assets.orchestration.naming import mirror_key
+from crm_assets.orchestration.naming import mirror_key, writeback_key
 from crm_assets.orchestration.opening import shared_database
 
 
@@ -56,6 +56,65 @@ def approve_job(spec: ConnectionSpec) -> dg.JobDefinition:
         decide()
 
     return approve
+
+
+def replay_job(spec: ConnectionSpec) -> dg.JobDefinition:
+    """``<connection>_replay``: send rejected writes again, named ones or all of an object."""
+
+    @dg.op(
+        name=f"{spec.connection}_retry",
+        config_schema={
+            "seqs": dg.Field([int], default_value=[], description="Rows of crm_assets.outbox."),
+            "object": dg.Field(
+                str, default_value="", description="Table name: all its rejected writes, the earliest first."
+            ),
+        },
+        out=dg.Out(dg.Nothing),
+        tags={"crm_assets/connection": spec.connection},
+        description="Offer rejected writes to the CRM again.",
+    )
+    def retry(context: dg.OpExecutionContext) -> None:
+        seqs, table = context.op_config["seqs"], context.op_config["object"]
+        if bool(seqs) == bool(table):
+            raise dg.Failure(description="seqs, object: write one of both", allow_retries=False)
+        db = shared_database()
+        with db.transaction() as conn:
+            chosen = conn.execute(
+                """SELECT seq, object FROM crm_assets.outbox
+                    WHERE connection = %s AND (seq = ANY (%s) OR object = %s AND state = 'rejected')
+                    ORDER BY place, seq""",
+                (spec.connection, seqs, table),
+            ).fetchall()
+        unknown = sorted(set(seqs) - {seq for seq, _ in chosen})
+        refused = {seq: f"{spec.connection} has no write {seq}" for seq in unknown}
+        sent: dict[str, int] = {}
+        for seq, name in chosen:
+            try:
+                with db.transaction() as conn:
+                    _call(conn, "retry", seq)
+            except dg.Failure as error:
+                refused[seq] = str(error.description)
+            else:
+                sent[name] = sent.get(name, 0) + 1
+        for name, count in sent.items():
+            context.log_event(
+                dg.AssetObservation(writeback_key(spec.connection, name), metadata={"writes_offered_again": count})
+            )
+        if refused:
+            raise dg.Failure(
+                description=f"{sum(sent.values())} writes are offered again; refused: " + "; ".join(refused.values()),
+                allow_retries=False,
+            )
+
+    @dg.job(
+        name=f"{spec.connection}_replay",
+        description="Send rejected writes again, after their cause is gone.",
+        executor_def=dg.in_process_executor,
+    )
+    def replay() -> None:
+        retry()
+
+    return replay
 
 
 def _call(conn: Any, function: str, key: int) -> Any:

@@ -6,7 +6,7 @@ import dagster as dg
 
 from crm_assets.connections import ConnectionSpec
 from crm_assets.orchestration.backfill import backfill_job
-from crm_assets.orchestration.deciding import approve_job
+from crm_assets.orchestration.deciding import approve_job, replay_job
 from crm_assets.orchestration.naming import mirror_key, writeback_key
 from crm_assets.orchestration.opening import opened
 
@@ -58,6 +58,7 @@ def jobs_of(spec: ConnectionSpec) -> dict[str, Job]:
         "approve": approve_job(spec),
     }
     if writable:
+        jobs["replay"] = replay_job(spec)
         jobs["writeback"] = dg.define_asset_job(
             f"{name}_writeback",
             dg.AssetSelection.assets(*writable).without_checks(),

@@ -146,6 +146,8 @@ def _batch(db: Database, q: ApplySql, after: str, size: int, work: _Pass) -> tup
         conn.execute(q.write, scope)
         conn.execute(q.insert, scope)
         conn.execute(q.buried, scope)
+        if q.meet is not None:
+            conn.execute(q.meet, scope)
         conn.execute(q.lock_deletes, scope)
         conn.execute(q.theirs_of_deletes, scope)
         conn.execute(q.lower_floor, scope)
@@ -199,27 +201,35 @@ def _replies(db: Database, q: ApplySql, work: _Pass) -> None:
 
 
 def _links(db: Database, q: ApplySql) -> None:
-    """Records that carry the row_id of a row of ours without an id: the CRM's side of our creates."""
+    """Records that carry the row_id, or the natural key, of a row of ours without an id: what our creates made."""
     column = q.obj.external_id_column
-    if column is None:
+    alike: sql.Composable
+    if column is not None:
+        alike = statement("s.{external} = u.row_id::text", external=sql.Identifier(column))
+    elif q.obj.natural_key:
+        alike = sql.SQL("NOT s._deleted AND ") + q.alike("u", "s")
+    else:
         return
+    keys = sql.SQL(", ").join([sql.Identifier("row_id"), *(sql.Identifier(c) for c in q.obj.natural_key)])
     with db.transaction() as conn:
         loads = _landed(conn, q)
         pairs = conn.execute(
             statement(
                 """WITH unborn AS (
-                       SELECT m.row_id FROM {mirror} m WHERE m.id IS NULL
+                       SELECT {keys} FROM {mirror} m WHERE m.id IS NULL
                        UNION ALL
-                       SELECT t.row_id FROM crm_assets.tombstone t
-                        WHERE t.connection = {connection} AND t.object = {object} AND t.id IS NULL)
-                   SELECT DISTINCT s.id, u.row_id FROM unborn u JOIN {stage} s ON s.{external} = u.row_id::text
+                       SELECT {keys} FROM (
+                           SELECT (jsonb_populate_record(NULL::{mirror}, t."values")).* FROM crm_assets.tombstone t
+                            WHERE t.connection = {connection} AND t.object = {object} AND t.id IS NULL) t)
+                   SELECT DISTINCT s.id, u.row_id FROM unborn u JOIN {stage} s ON {alike}
                     WHERE s._source <> 'reply' AND (s._load IS NULL OR s._load = ANY (%(loads)s))
                     ORDER BY s.id""",
+                keys=keys,
                 mirror=q.mirror,
                 stage=q.stage,
                 connection=sql.Literal(q.connection),
                 object=sql.Literal(q.obj.table),
-                external=sql.Identifier(column),
+                alike=alike,
             ),
             {"loads": loads},
         ).fetchall()

@@ -109,8 +109,9 @@ def lift(conn: Conn, q: ApplySql, record_id: str) -> int:
         for table in ("tombstone", "alias", "merge"):
             conn.execute(
                 statement(
-                    "DELETE FROM {table} WHERE connection = {connection} AND object = {object} AND id = %s",
+                    "DELETE FROM {table} WHERE connection = {connection} AND object = {object} AND id = %s{merged}",
                     table=sql.Identifier("crm_assets", table),
+                    merged=sql.SQL(" AND survivor_id <> id" if table == "alias" else ""),
                     **_names(q),
                 ),
                 (record_id,),
@@ -120,11 +121,14 @@ def lift(conn: Conn, q: ApplySql, record_id: str) -> int:
 
 
 def set_id(conn: Conn, q: ApplySql, row_id: UUID, record_id: str) -> int:
-    """A row that the product created has its id now. A second row of the same record would be a duplicate: it is
-    reported, never merged in silence."""
+    """A row that the product created has its id now.
+
+    The record may have come to a row of its own before we knew that it is ours: then the product's row stands for
+    it, and ``alias`` leads to it from the other one. If a foreign key holds that one, both stay and are reported.
+    """
     conn.execute("SAVEPOINT linking")
     try:
-        if conn.execute(
+        buried = conn.execute(
             statement(
                 # The CRM deleted the record before we knew that it is ours; a read tells whether it still is.
                 """DELETE FROM crm_assets.tombstone t
@@ -133,14 +137,19 @@ def set_id(conn: Conn, q: ApplySql, row_id: UUID, record_id: str) -> int:
                       AND (EXISTS (SELECT FROM {mirror} m WHERE m.row_id = %(row_id)s AND m.id IS NULL)
                            OR EXISTS (SELECT FROM crm_assets.tombstone u
                                        WHERE u.connection = {connection} AND u.object = {object}
-                                         AND u.row_id = %(row_id)s AND u.id IS NULL))""",
+                                         AND u.row_id = %(row_id)s AND u.id IS NULL))
+                RETURNING t.row_id, t.deleted_by = 'crm'""",
                 # What is named by its values has the same id again when it is made again.
                 again=sql.Literal(bool(q.obj.natural_key)),
                 **_names(q),
             ),
             {"id": record_id, "row_id": row_id},
-        ).rowcount:
+        ).fetchone()
+        if buried is not None:
             _reread(conn, q, record_id, "deleted before its create was known")
+            if buried[1]:
+                _stand_in(conn, q, row_id, record_id, buried[0])
+        _absorb(conn, q, row_id, record_id)
         changed = conn.execute(
             statement("UPDATE {mirror} SET id = %s WHERE row_id = %s AND id IS NULL", **_names(q)),
             (record_id, row_id),
@@ -155,11 +164,94 @@ def set_id(conn: Conn, q: ApplySql, row_id: UUID, record_id: str) -> int:
                 (record_id, row_id),
             )
         conn.execute("RELEASE SAVEPOINT linking")
-    except UniqueViolation:
+    except (UniqueViolation, ForeignKeyViolation) as error:
         conn.execute("ROLLBACK TO SAVEPOINT linking")
-        _drift(conn, q, record_id, "duplicate", f"also carries the external id of row_id {row_id}")
+        _drift(
+            conn,
+            q,
+            record_id,
+            "duplicate",
+            f"is the record of row_id {row_id} as well, which cannot take it over: {error.diag.constraint_name}",
+        )
         return 0
     return changed
+
+
+def _absorb(conn: Conn, q: ApplySql, row_id: UUID, record_id: str) -> None:
+    """Take over what another row of the same record has: its values and its writes. The other row goes."""
+    other = conn.execute(
+        statement(
+            """SELECT m.row_id FROM {mirror} m
+                WHERE m.id = %(id)s AND m.row_id <> %(row_id)s
+                  AND (EXISTS (SELECT FROM {mirror} o WHERE o.row_id = %(row_id)s AND o.id IS NULL)
+                       OR EXISTS (SELECT FROM crm_assets.tombstone t
+                                   WHERE t.connection = {connection} AND t.object = {object}
+                                     AND t.row_id = %(row_id)s AND t.id IS NULL))
+                  AND NOT EXISTS (SELECT FROM crm_assets.outbox c
+                                   WHERE c.connection = {connection} AND c.object = {object} AND c.op = 'create'
+                                     AND c.row_id = m.row_id AND c.state IN ('confirmed', 'sending', 'unknown'))
+                  FOR UPDATE OF m""",
+            **_names(q),
+        ),
+        {"id": record_id, "row_id": row_id},
+    ).fetchone()
+    if other is None:
+        return
+    if q.obj.fields:
+        conn.execute(
+            statement(
+                f"""UPDATE {{mirror}} m SET {{sets}}, _version = o._version, _observed_at = o._observed_at
+                     FROM {{mirror}} o,
+                          LATERAL (SELECT coalesce(jsonb_object_agg(k, true), '{{{{}}}}') AS fields
+                                     FROM crm_assets.outbox w CROSS JOIN LATERAL jsonb_object_keys(w.new) k
+                                    WHERE w.connection = {{connection}} AND w.object = {{object}}
+                                      AND w.row_id = %(row_id)s AND w.op = 'update' AND w.state IN {UNSETTLED}) held
+                    WHERE m.row_id = %(row_id)s AND o.row_id = %(other)s""",
+                sets=sql.SQL(", ").join(
+                    statement(
+                        "{c} = CASE WHEN held.fields ? {k} THEN m.{c} ELSE o.{c} END",
+                        c=sql.Identifier(f.column),
+                        k=sql.Literal(f.column),
+                    )
+                    for f in q.obj.fields
+                ),
+                **_names(q),
+            ),
+            {"row_id": row_id, "other": other[0]},
+        )
+    for table in ("outbox", "conflict"):
+        conn.execute(
+            statement(
+                "UPDATE {table} SET row_id = %s WHERE connection = {connection} AND object = {object} AND row_id = %s",
+                table=sql.Identifier("crm_assets", table),
+                **_names(q),
+            ),
+            (row_id, other[0]),
+        )
+    conn.execute(statement("DELETE FROM {mirror} WHERE row_id = %s", **_names(q)), (other[0],))
+    _stand_in(conn, q, row_id, record_id, other[0])
+
+
+def _stand_in(conn: Conn, q: ApplySql, row_id: UUID, record_id: str, other: UUID) -> None:
+    """From now on ``row_id`` stands for what was ``other``, also at the end of chains that led there."""
+    conn.execute(
+        statement(
+            """INSERT INTO crm_assets.alias (connection, object, row_id, id, survivor, survivor_id)
+               VALUES ({connection}, {object}, %s, %s, %s, %s)
+               ON CONFLICT (connection, object, row_id) DO UPDATE
+                   SET survivor = excluded.survivor, survivor_id = excluded.survivor_id""",
+            **_names(q),
+        ),
+        (other, record_id, row_id, record_id),
+    )
+    conn.execute(
+        statement(
+            "UPDATE crm_assets.alias SET survivor = %s "
+            "WHERE connection = {connection} AND object = {object} AND survivor = %s",
+            **_names(q),
+        ),
+        (row_id, other),
+    )
 
 
 def reply(conn: Conn, q: ApplySql, stage_seq: int, outbox_seq: int) -> int:
@@ -199,6 +291,10 @@ def reply(conn: Conn, q: ApplySql, stage_seq: int, outbox_seq: int) -> int:
                 changed = set_id(conn, q, row_id, record_id)
             case "create", "discarded":
                 changed = _withdraw(conn, q, row_id, outbox_seq)
+            case "create", "rejected":
+                # What was found for its references so far is no row_id any more.
+                references = {f.column for f in q.obj.fields if f.reference_to}
+                changed = _show(conn, q, row_id, {c: v for c, v in (values or {}).items() if c in references})
             case "update", "rejected" | "discarded" | "pending" | "sending" | "unknown" | "conflict":
                 changed = _show(conn, q, row_id, values or {})
             case "delete", "rejected" | "discarded":

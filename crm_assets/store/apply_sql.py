@@ -21,6 +21,9 @@ _VISIBLE = "(s._load IS NULL OR s._load = ANY (%(loads)s))"
 
 _UUID = "^[0-9a-f]{{8}}-[0-9a-f]{{4}}-[0-9a-f]{{4}}-[0-9a-f]{{4}}-[0-9a-f]{{12}}$"
 
+_CONTROL = ("_seq", "_load", "_source", "_observed_at", "_outbox", "_met_at", "_version", "_deleted", "id")
+"""Columns of the stage that are no fields of the record."""
+
 _NEWER = "(p.version_null OR m._version IS NULL OR s._version > m._version)"
 
 TEMPORARY = """
@@ -298,6 +301,7 @@ class ApplySql:
                    AND NOT EXISTS (SELECT FROM {mirror} m WHERE m.row_id = x.row_id AND m.id IS NULL)
                    AND NOT EXISTS (SELECT FROM crm_assets.tombstone t WHERE t.connection = {connection}
                                    AND t.object = {object} AND t.id = p.id)
+                   AND {stranger}
                  ORDER BY s.id
                 ON CONFLICT DO NOTHING RETURNING id)
                UPDATE crm_assets_pick p SET act = 'born' FROM born b WHERE b.id = p.id""",
@@ -305,6 +309,51 @@ class ApplySql:
             values=sql.SQL(", ").join(staged(f) for f in self.obj.fields),
             comma=comma,
             external=self._external("s"),
+            stranger=self._stranger,
+        )
+
+    @property
+    def _stranger(self) -> sql.Composable:
+        """That an unknown record is not what one of our creates made, for objects whose creates carry no row_id."""
+        if self.obj.external_id is not None or not self.obj.createable:
+            return sql.SQL("true")
+        if self.obj.natural_key:
+            return self._make(
+                "NOT EXISTS (SELECT FROM {mirror} m WHERE m.id IS NULL AND {alike})", alike=self.alike("m", "s")
+            )
+        return self._make(
+            """NOT EXISTS (SELECT FROM {stage} r WHERE r.id = s.id AND r._source = 'reply')
+               AND NOT EXISTS (SELECT FROM crm_assets.outbox o WHERE {in_flight})""",
+            in_flight=self._in_flight,
+        )
+
+    @property
+    def _in_flight(self) -> sql.Composable:
+        """Creates that may have made the record: sent before apply first met it, and still without an outcome."""
+        return self._make(
+            """o.connection = {connection} AND o.object = {object} AND o.op = 'create'
+               AND o.state IN ('sending', 'unknown') AND o.echo_until > clock_timestamp()
+               AND o.claimed_at < coalesce(s._met_at, 'infinity')"""
+        )
+
+    def alike(self, ours: str, theirs: str) -> sql.Composable:
+        """That two rows have the same natural key."""
+        return sql.SQL(" AND ").join(
+            statement("{a} = {b}", a=sql.Identifier(ours, column), b=sql.Identifier(theirs, column))
+            for column in self.obj.natural_key
+        )
+
+    @cached_property
+    def meet(self) -> sql.Composed | None:
+        """Note when a record was first left waiting for a create: creates sent later cannot have made it."""
+        if self.obj.external_id is not None or self.obj.natural_key or not self.obj.createable:
+            return None
+        return self._make(
+            """UPDATE {stage} s SET _met_at = clock_timestamp() FROM crm_assets_pick p
+                WHERE s._seq = p.seq AND s._met_at IS NULL AND p.row_id IS NULL AND p.eligible AND NOT p.deleted
+                  AND p.act IS NULL AND s.id >= %(lo)s AND s.id <= %(hi)s
+                  AND EXISTS (SELECT FROM crm_assets.outbox o WHERE {in_flight})""",
+            in_flight=self._in_flight,
         )
 
     @cached_property
@@ -365,10 +414,10 @@ class ApplySql:
                   LEFT JOIN crm_assets.floor f
                     ON f.connection = {{connection}} AND f.object = {{object}} AND f.id = p.id
                  CROSS JOIN LATERAL (
-                    SELECT to_jsonb(s)
-                           - '{{{{_seq,_load,_source,_observed_at,_outbox,_version,_deleted,id}}}}'::text[] AS record) v
+                    SELECT to_jsonb(s) - {{control}}::text[] AS record) v
                  WHERE p.act = 'deleting' AND NOT p.deleted AND o.connection = {{connection}} AND o.object = {{object}}
-                   AND o.row_id = t.row_id AND o.op = 'delete' AND o.state IN {UNSETTLED}"""
+                   AND o.row_id = t.row_id AND o.op = 'delete' AND o.state IN {UNSETTLED}""",
+            control=sql.Literal(list(_CONTROL)),
         )
 
     @cached_property

@@ -11,7 +11,7 @@ from psycopg.types.json import Jsonb
 from crm_assets.core.conflict import Ruling
 from crm_assets.core.model import Object, Op
 from crm_assets.store.database import Conn, Database
-from crm_assets.store.outbox import Write
+from crm_assets.store.write import Write
 
 
 def settle(

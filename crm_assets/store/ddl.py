@@ -67,6 +67,7 @@ def stage_table(connection: str, obj: Object) -> Table:
         Column("_source", types.Text(), nullable=False),
         Column("_observed_at", types.DateTime(timezone=True), nullable=False),
         Column("_outbox", types.BigInteger()),
+        Column("_met_at", types.DateTime(timezone=True)),
         Column("id", types.Text()),
         Column("_version", _TYPES[obj.version_type]()),
         Column("_deleted", types.Boolean(), nullable=False),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -13,28 +13,10 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from crm_assets.core.model import Object, Op
-from crm_assets.core.values import as_row_id
-from crm_assets.store import guards
+from crm_assets.store import guards, references
 from crm_assets.store.database import Conn, Database, statement
 from crm_assets.store.worker import LOCK_CLASS, Worker
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """A claimed outbox row. ``base``, ``new`` and ``theirs`` are JSON values by column name."""
-
-    seq: int
-    op: Op
-    row_id: UUID
-    id: str | None
-    base: Mapping[str, Any]
-    new: Mapping[str, Any]
-    created_at: datetime
-    attempts: int
-    theirs: Mapping[str, Any] = field(default_factory=dict)
-    theirs_since: Mapping[str, str] = field(default_factory=dict)
-    sent_at: datetime | None = None
-
+from crm_assets.store.write import Write
 
 _EARLIEST = """
     SELECT o.seq, o.op, o.row_id, o.id, coalesce(o.base, '{{}}'), coalesce(o.new, '{{}}'), o.created_at, o.attempts,
@@ -65,14 +47,22 @@ _EARLIEST = """
 """
 
 
-def claim(db: Database, connection: str, obj: Object, worker: Worker, limit: int, lease: timedelta) -> list[Write]:
+def claim(
+    db: Database,
+    connection: str,
+    obj: Object,
+    worker: Worker,
+    limit: int,
+    lease: timedelta,
+    settle_time: timedelta = timedelta(0),
+) -> list[Write]:
     """Claim the earliest unsettled write of up to ``limit`` records, in one short transaction.
 
     Only a record's earliest one: plain SKIP LOCKED would hand two writes of a record to two workers. Earliest is by
     ``place``: what was split off has a later ``seq`` than writes that were made after it. Later pending updates of
     the record are folded in (they become ``superseded``). A record whose last write has not been re-read
     yet waits, so that its next write gets the observed value as its base. Writes that wait for another record's id
-    are marked with ``waiting_for`` and stay.
+    are marked with ``waiting_for`` and stay. ``settle_time`` is how long after its call a record may still appear.
     """
     with db.transaction() as conn:
         writes = _earliest(conn, connection, obj, limit)
@@ -84,19 +74,21 @@ def claim(db: Database, connection: str, obj: Object, worker: Worker, limit: int
             return []
         writes = _fold(conn, connection, obj, writes)
         writes = _identify(conn, connection, obj, writes)
-        writes = _refer(conn, connection, obj, writes)
+        writes = references.resolve(conn, connection, obj, writes)
         writes = _in_turn(conn, connection, obj, writes)
         if writes:
             conn.cursor().executemany(
                 """UPDATE crm_assets.outbox
                       SET state = 'sending', claimed_by = %s, lease_until = clock_timestamp() + %s,
-                          sent_at = clock_timestamp(), attempts = attempts + 1, op = %s, id = %s, base = %s, new = %s,
-                          waiting_for = NULL
+                          sent_at = clock_timestamp(), claimed_at = clock_timestamp(),
+                          echo_until = clock_timestamp() + %s, attempts = attempts + 1,
+                          op = %s, id = %s, base = %s, new = %s, waiting_for = NULL, waits_on = NULL
                     WHERE seq = %s""",
                 [
                     (
                         worker.name,
                         lease,
+                        lease + settle_time,
                         w.op,
                         w.id,
                         Jsonb(dict(w.base)) if w.op is not Op.CREATE else None,
@@ -214,80 +206,6 @@ def _identify(conn: Conn, connection: str, obj: Object, writes: Sequence[Write])
     return result
 
 
-def _refer(conn: Conn, connection: str, obj: Object, writes: Sequence[Write]) -> list[Write]:
-    """Replace row_ids in references by the ids they have by now, and merged records by the ones that were kept; who
-    has to wait for an id is told for whom."""
-    columns = {fld.column: fld.reference_to for fld in obj.fields if fld.reference_to}
-    kept = _survivors(conn, connection, {w.new[c] for w in writes for c in columns if isinstance(w.new.get(c), str)})
-    result = []
-    for write in writes:
-        found: dict[str, str] = {}
-        waiting: str | None = None
-        for column, targets in columns.items():
-            value = write.new.get(column)
-            if not isinstance(value, str):
-                continue
-            row_id = as_row_id(value)
-            if row_id is None:
-                survivors = [kept[target, value] for target in targets if (target, value) in kept]
-                if survivors:
-                    found[column] = survivors[0]
-                continue
-            known = _id_of(conn, connection, targets, row_id)
-            if known is None:
-                waiting = f"{column} {row_id}"
-                break
-            found[column] = known
-        if waiting is None:
-            result.append(replace(write, new={**write.new, **found}) if found else write)
-            continue
-        conn.execute(
-            """UPDATE crm_assets.outbox SET waiting_for = %s, next_try_at = clock_timestamp() + interval '1 second'
-                WHERE seq = %s""",
-            (waiting, write.seq),
-        )
-    return result
-
-
-def _survivors(conn: Conn, connection: str, ids: Collection[str]) -> dict[tuple[str, str], str]:
-    """By (API name, id) of records that were merged away, the id of the one that was kept."""
-    if not ids:
-        return {}
-    return {
-        (name, record_id): survivor_id
-        for name, record_id, survivor_id in conn.execute(
-            """SELECT o.name, a.id, a.survivor_id
-                 FROM crm_assets.alias a JOIN crm_assets.object o ON o.connection = a.connection AND o.object = a.object
-                WHERE a.connection = %s AND a.id = ANY (%s) AND a.survivor_id IS NOT NULL""",
-            (connection, list(ids)),
-        )
-    }
-
-
-def _id_of(conn: Conn, connection: str, targets: Sequence[str], row_id: UUID) -> str | None:
-    """The id that stands for a row_id by now, a merged record's being the survivor's; None if it has none yet."""
-    for (table,) in conn.execute(
-        "SELECT object FROM crm_assets.object WHERE connection = %s AND name = ANY (%s)", (connection, list(targets))
-    ).fetchall():
-        row = conn.execute(
-            statement(
-                """SELECT survivor_id FROM crm_assets.alias
-                    WHERE connection = %(c)s AND object = %(o)s AND row_id = %(row_id)s
-                   UNION ALL SELECT id FROM {mirror} WHERE row_id = %(row_id)s AND id IS NOT NULL
-                   -- Confirmed but not applied yet: the outbox already knows the id.
-                   UNION ALL SELECT id FROM crm_assets.outbox
-                    WHERE connection = %(c)s AND object = %(o)s AND row_id = %(row_id)s AND op = 'create'
-                      AND state = 'confirmed' AND id IS NOT NULL
-                   LIMIT 1""",
-                mirror=sql.Identifier(connection, table),
-            ),
-            {"c": connection, "o": table, "row_id": row_id},
-        ).fetchone()
-        if row is not None and row[0] is not None:
-            return str(row[0])
-    return None
-
-
 def _in_turn(conn: Conn, connection: str, obj: Object, writes: Sequence[Write]) -> list[Write]:
     """Of records that are named by their values: a create waits for the earlier delete of the same name, and the
     other way round. The rows are two, the record in the CRM is one."""
@@ -342,13 +260,34 @@ def unknowns(db: Database, connection: str, obj: Object, limit: int) -> list[Wri
             """UPDATE crm_assets.outbox SET next_try_at = clock_timestamp() + interval '2 seconds'
                 WHERE seq IN (SELECT seq FROM crm_assets.outbox
                                WHERE connection = %s AND object = %s AND state = 'unknown'
-                                 AND next_try_at <= clock_timestamp()
+                                 AND next_try_at <= clock_timestamp() AND waiting_for IS NULL
                                ORDER BY seq LIMIT %s FOR UPDATE SKIP LOCKED)
             RETURNING seq, op, row_id, id, coalesce(base, '{}'), coalesce(new, '{}'), created_at, attempts,
-                      coalesce(theirs, '{}'), coalesce(theirs_since, '{}'), sent_at""",
+                      coalesce(theirs, '{}'), coalesce(theirs_since, '{}'), sent_at, claimed_at""",
             (connection, obj.table, limit),
         ).fetchall()
     return sorted((Write(r[0], Op(r[1]), *r[2:]) for r in rows), key=lambda w: w.seq)
+
+
+def hand_over(db: Database, write: Write, reason: str) -> None:
+    """What became of an unknown create is for a person to say; nobody looks for it any more."""
+    with db.transaction() as conn:
+        conn.execute(
+            """UPDATE crm_assets.outbox SET waiting_for = 'a person', reason = %s
+                WHERE seq = %s AND state = 'unknown'""",
+            (reason, write.seq),
+        )
+
+
+def created(db: Database, connection: str, table: str, ids: Collection[str]) -> set[str]:
+    """Of these ids, those that creates of ours have been confirmed with."""
+    with db.transaction() as conn:
+        rows = conn.execute(
+            """SELECT id FROM crm_assets.outbox
+                WHERE connection = %s AND object = %s AND op = 'create' AND state = 'confirmed' AND id = ANY (%s)""",
+            (connection, table, list(ids)),
+        ).fetchall()
+    return {row[0] for row in rows}
 
 
 def paused(db: Database, connection: str) -> bool:

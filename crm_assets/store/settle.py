@@ -14,9 +14,10 @@ from datetime import timedelta
 from psycopg import sql
 
 from crm_assets.core.model import Object, Op
+from crm_assets.store import references
 from crm_assets.store.database import Conn, Database, statement
 from crm_assets.store.ddl import stage_schema
-from crm_assets.store.outbox import Write
+from crm_assets.store.write import Write
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ def _settle(conn: Conn, connection: str, obj: Object, settlements: Sequence[Sett
     }
     mine = [s for s in ordered if s.write.seq in ours]
     _tell_mirror(conn, connection, obj, [s for s in mine if _concerns_mirror(s)])
+    references.wake(conn, connection, [s.write.row_id for s in mine if s.write.op is Op.CREATE])
     _read_again(conn, connection, obj, [s for s in mine if s.state in ("confirmed", "rejected")])
     return len(mine)
 

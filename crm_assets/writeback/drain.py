@@ -68,7 +68,7 @@ def _drain_object(
     lease = 2 * connector.config.call_timeout + _MARGIN
     while left is None or left > 0:
         size = connector.max_write if left is None else min(left, connector.max_write)
-        writes = outbox.claim(db, connection, obj, worker, size, lease)
+        writes = outbox.claim(db, connection, obj, worker, size, lease, connector.settle_time)
         if not writes:
             break
         if left is not None:

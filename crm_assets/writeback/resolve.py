@@ -7,6 +7,7 @@ passed it still may, so only then is the write sent again. Anything else is a co
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from crm_assets.connectors.base import Connector
 from crm_assets.core.conflict import Unknown, changed_since, judge, judge_unknown, rule, rule_delete
@@ -14,8 +15,8 @@ from crm_assets.core.model import Object, Op
 from crm_assets.core.values import record_from_json
 from crm_assets.store import outbox
 from crm_assets.store.database import Database
-from crm_assets.store.outbox import Write
 from crm_assets.store.settle import Settlement, settle
+from crm_assets.store.write import Write
 from crm_assets.writeback import theirs
 from crm_assets.writeback.report import WritebackReport
 from crm_assets.writeback.send import disagree, since, why_gone
@@ -26,7 +27,8 @@ def resolve_unknown(db: Database, connector: Connector, obj: Object, report: Wri
     writes = outbox.unknowns(db, connector.config.name, obj, connector.max_fetch)
     if not writes:
         return
-    settlements = _creates(db, connector, obj, [w for w in writes if w.op is Op.CREATE])
+    creates = [w for w in writes if w.op is Op.CREATE]
+    settlements = _creates(db, connector, obj, creates) if obj.external_id else _searched(db, connector, obj, creates)
     settlements += _known(db, connector, obj, [w for w in writes if w.op is not Op.CREATE], report)
     settle(db, connector.config.name, obj, [s for s in settlements if s.state != "unknown"])
     report.add(obj.table, confirmed=sum(s.state == "confirmed" for s in settlements))
@@ -34,12 +36,7 @@ def resolve_unknown(db: Database, connector: Connector, obj: Object, report: Wri
 
 def _creates(db: Database, connector: Connector, obj: Object, writes: Sequence[Write]) -> list[Settlement]:
     """Found by the external id → confirmed, deleted since or not; absent after the longest time → sent again."""
-    if obj.natural_key:
-        # Made twice it is one record all the same.
-        again = [w for w in writes if _over(db, connector, w)]
-        return [Settlement(w, "pending", reason="sent again: made twice it is one record") for w in again]
-    if not writes or obj.external_id is None:
-        # Without such a field a create is sent at most once: what became of it is for a person to say.
+    if not writes:
         return []
     # Asked for the time before the CRM: a record that appears in between must not count as absent.
     over = {w.seq: _over(db, connector, w) for w in writes}
@@ -51,6 +48,34 @@ def _creates(db: Database, connector: Connector, obj: Object, writes: Sequence[W
             result.append(Settlement(write, "confirmed", id=record.id, reason="found by its external id"))
         elif over[write.seq]:
             result.append(Settlement(write, "pending", reason="the create never arrived"))
+    return result
+
+
+def _searched(db: Database, connector: Connector, obj: Object, writes: Sequence[Write]) -> list[Settlement]:
+    """Creates without an external id. Whose natural key makes them one record are sent again; any other is sent at
+    most once: looked for when nothing can be under way any more, and confirmed by the one record it can have made."""
+    result = []
+    for write in writes:
+        if not _over(db, connector, write, connector.settle_time):
+            continue
+        if obj.natural_key:
+            result.append(Settlement(write, "pending", reason="sent again: its natural key makes it one record"))
+            continue
+        page = connector.find(obj, record_from_json(obj, write.new), (write.claimed_at or write.created_at) - _SKEW)
+        found = {record.id for record in theirs.records(obj, page)}
+        # What earlier ones of this very round were confirmed with is taken, too.
+        taken = outbox.created(db, connector.config.name, obj.table, found) | {s.id for s in result}
+        candidates = sorted(found - taken)
+        if len(candidates) == 1:
+            result.append(Settlement(write, "confirmed", id=candidates[0], reason="found by its values"))
+        else:
+            outbox.hand_over(
+                db,
+                write,
+                "no reply came, and the CRM has "
+                + (f"{len(candidates)} records like it: " + ", ".join(candidates[:5]) if found else "no record like it")
+                + "; say crm_assets.confirm(seq, id), retry(seq) or discard(seq)",
+            )
     return result
 
 
@@ -94,6 +119,10 @@ def _known(
     return result
 
 
-def _over(db: Database, connector: Connector, write: Write) -> bool:
-    """Whether a call that may have left when it was last sent cannot be under way any more."""
-    return write.sent_at is None or db.now() - write.sent_at >= connector.config.longest_call
+def _over(db: Database, connector: Connector, write: Write, more: timedelta = timedelta(0)) -> bool:
+    """Whether a call that may have left when it was last sent cannot be under way any more, ``more`` included."""
+    return write.sent_at is None or db.now() - write.sent_at >= connector.config.longest_call + more
+
+
+_SKEW = timedelta(minutes=1)
+"""The CRM dates a record by its own clock."""

@@ -16,8 +16,8 @@ from crm_assets.core.preflight import problems
 from crm_assets.core.values import from_json, record_from_json, record_to_json
 from crm_assets.store import conflicts, merges
 from crm_assets.store.database import Database
-from crm_assets.store.outbox import Write
 from crm_assets.store.settle import Settlement, settle
+from crm_assets.store.write import Write
 from crm_assets.writeback import theirs
 from crm_assets.writeback.report import WritebackReport
 

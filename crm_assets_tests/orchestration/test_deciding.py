@@ -50,3 +50,29 @@ def test_held_deletions_are_declined_by_the_same_job(guarded: Room) -> None:
     link.settle()
     link.sync("contact")
     assert link.value("SELECT count(*) FROM salesforce.contact") == before == len(link.sandbox.alive("Contact"))
+
+
+def test_rejected_writes_are_replayed_one_by_one_or_all_of_an_object(make_room: MakeRoom) -> None:
+    room = make_room(objects=("Contact",), rows=40)
+    room.sync()
+    link = room.link
+    first, second, third = sorted(link.sandbox.alive("Contact"))[:3]
+    # A picklist value that the CRM does not know yet.
+    link.rows("UPDATE salesforce.contact SET salutation = 'Grand Vizier' WHERE id = ANY (%s)", [first, second, third])
+    link.settle()
+    assert link.states() == {"rejected": 3}
+    link.rows("UPDATE salesforce.contact SET salutation = 'Mr.' WHERE id = %s", first)
+    link.settle()
+    seqs = dict(link.rows("SELECT id, seq FROM crm_assets.outbox WHERE state = 'rejected'"))
+
+    def replay(**config: Any) -> dg.ExecuteInProcessResult:
+        return room.run("salesforce_replay", {"ops": {"salesforce_retry": {"config": config}}})
+
+    assert "write one of both" in str(room.failures(replay()))
+    assert "no write 4711" in str(room.failures(replay(seqs=[4711])))
+    assert replay(seqs=[seqs[second]]).success
+    assert link.states() == {"rejected": 2, "pending": 1, "confirmed": 1}
+    failed = str(room.failures(replay(object="contact")))
+    assert "1 writes are offered again" in failed and "concerns the same fields" in failed
+    assert link.states() == {"rejected": 1, "pending": 2, "confirmed": 1}
+    assert room.observations("salesforce_writeback/contact")[0]["writes_offered_again"] == 1

@@ -20,9 +20,9 @@ from crm_assets.store import apply as apply_module
 from crm_assets.store import outbox, stage
 from crm_assets.store.apply import Applied, apply
 from crm_assets.store.database import Database
-from crm_assets.store.outbox import Write
 from crm_assets.store.settle import Settlement, settle
 from crm_assets.store.worker import Worker
+from crm_assets.store.write import Write
 
 CONNECTION = "salesforce"
 LEASE = timedelta(seconds=30)

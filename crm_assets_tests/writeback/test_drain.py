@@ -67,6 +67,21 @@ def test_a_poison_record_holds_nobody_else(link: Link) -> None:
     assert link.value("SELECT count(*) FROM salesforce.contact WHERE id IS NULL") == 1
 
 
+def test_a_record_that_spoils_a_whole_call_is_found_by_halving(make_link: MakeLink) -> None:
+    """The CRM knows a field no longer and refuses each call that names it."""
+    link = make_link(objects=("Contact",), rows=40)
+    link.sandbox.schema("Contact", "drop", "Title")
+    link.rows(
+        """INSERT INTO salesforce.contact (last_name, title)
+           SELECT 'L' || n, CASE n WHEN 77 THEN 'Poison' END FROM generate_series(1, 200) n"""
+    )
+    link.sandbox.reset_calls()
+    link.write_back()
+    assert link.states() == {"confirmed": 199, "rejected": 1}
+    assert "Title" in link.value("SELECT reason FROM crm_assets.outbox WHERE state = 'rejected'")
+    assert link.sandbox.calls()["total"] <= 2 * 8 + 1
+
+
 def test_a_rejected_create_that_is_corrected_is_created(link: Link) -> None:
     link.rows("INSERT INTO salesforce.contact (first_name) VALUES ('Nameless')")
     link.settle()

@@ -173,7 +173,6 @@ def _chunks(values: Sequence[str], fixed: int) -> Iterator[Sequence[str]]:
 
 
 def _joined(obj: Object, pages: Sequence[Page]) -> Page:
-
     tables = [page.table for page in pages] or [obj.page_schema().empty_table()]
     return Page(
         pa.concat_tables(tables),

@@ -15,7 +15,7 @@ import simplejson
 
 from crm_assets.connectors.salesforce import failures
 from crm_assets.connectors.salesforce.client import Client
-from crm_assets.core.errors import RejectedError, UnknownOutcome
+from crm_assets.core.errors import ObjectUnavailable, RejectedError, UnknownOutcome
 from crm_assets.core.model import Mutation, Object, Op, Outcome, Result, Value
 
 LARGEST = 200
@@ -31,10 +31,10 @@ def write(client: Client, obj: Object, mutations: Sequence[Mutation]) -> list[Ou
     except UnknownOutcome as error:
         return [Outcome(m.seq, Result.UNKNOWN, reason=str(error)) for m in mutations]
     except RejectedError as error:
-        # The call as a whole was refused; a single record in it may be why, so each is judged alone.
-        if len(mutations) == 1:
-            return [Outcome(mutations[0].seq, Result.REJECTED, reason=str(error))]
-        return [outcome for m in mutations for outcome in write(client, obj, [m])]
+        # The call as a whole was refused; a single record in it may be why, and the caller finds it by halving.
+        if len(mutations) > 1 or isinstance(error, ObjectUnavailable):
+            raise
+        return [Outcome(mutations[0].seq, Result.REJECTED, reason=str(error))]
     if len(results) != len(mutations):
         reason = f"{client.config.name}: {what}: {len(results)} results came back"
         return [Outcome(m.seq, Result.UNKNOWN, reason=reason) for m in mutations]

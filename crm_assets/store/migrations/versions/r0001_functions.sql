@@ -41,8 +41,9 @@ DECLARE o crm_assets.outbox; later bigint;
 BEGIN
     SELECT * INTO o FROM crm_assets.outbox x WHERE x.seq = retry.seq FOR UPDATE;
     IF NOT FOUND THEN RAISE EXCEPTION 'there is no outbox row %', retry.seq; END IF;
-    IF o.state <> 'rejected' THEN
-        RAISE EXCEPTION 'outbox row % is %; only a rejected write can be retried', o.seq, o.state;
+    IF o.state <> 'rejected' AND (o.state <> 'unknown' OR o.waiting_for IS DISTINCT FROM 'a person') THEN
+        RAISE EXCEPTION 'outbox row % is %; only a rejected write, or one that waits for a person, can be retried',
+            o.seq, o.state;
     END IF;
     SELECT min(x.seq) INTO later FROM crm_assets.outbox x
      WHERE x.connection = o.connection AND x.object = o.object AND x.row_id = o.row_id
@@ -53,10 +54,34 @@ BEGIN
         RAISE EXCEPTION 'outbox row % cannot be retried: the later write % concerns the same fields', o.seq, later;
     END IF;
     UPDATE crm_assets.outbox x
-       SET state = 'pending', reason = NULL, attempts = 0, next_try_at = clock_timestamp() WHERE x.seq = o.seq;
+       SET state = 'pending', reason = NULL, waiting_for = NULL, attempts = 0, next_try_at = clock_timestamp()
+     WHERE x.seq = o.seq;
     PERFORM crm_assets.reply(o.seq);
     PERFORM pg_notify('crm_assets_outbox', o.connection);
     RETURN 'pending';
+END $$;
+
+-- A create without a reply did arrive: a person has found its record in the CRM and says which one it is.
+CREATE FUNCTION crm_assets.confirm(seq bigint, id text) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE o crm_assets.outbox;
+BEGIN
+    SELECT * INTO o FROM crm_assets.outbox x WHERE x.seq = confirm.seq FOR UPDATE;
+    IF NOT FOUND THEN RAISE EXCEPTION 'there is no outbox row %', confirm.seq; END IF;
+    IF o.op <> 'create' OR o.state <> 'unknown' THEN
+        RAISE EXCEPTION 'outbox row % is % of op %; only an unknown create can be confirmed', o.seq, o.state, o.op;
+    END IF;
+    IF EXISTS (SELECT FROM crm_assets.outbox x
+                WHERE x.connection = o.connection AND x.object = o.object AND x.op = 'create'
+                  AND x.state = 'confirmed' AND x.id = confirm.id) THEN
+        RAISE EXCEPTION 'record % is that of another create', confirm.id;
+    END IF;
+    UPDATE crm_assets.outbox x
+       SET state = 'confirmed', id = confirm.id, reason = 'confirmed by ' || session_user WHERE x.seq = o.seq;
+    PERFORM crm_assets.reply(o.seq);
+    PERFORM crm_assets.raise_floor(o.connection, o.object, confirm.id, crm_assets.keys(o.new));
+    PERFORM crm_assets.ask_reread(o.connection, o.object, confirm.id, 'confirmed create');
+    RETURN 'confirmed';
 END $$;
 
 CREATE FUNCTION crm_assets.discard(seq bigint) RETURNS text
@@ -215,7 +240,7 @@ $$;
 REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA crm_assets FROM PUBLIC;
 GRANT USAGE ON SCHEMA crm_assets TO crm_assets_reader, crm_assets_writer, crm_assets_sync;
 GRANT SELECT ON ALL TABLES IN SCHEMA crm_assets TO crm_assets_reader, crm_assets_writer;
-GRANT EXECUTE ON FUNCTION crm_assets.retry, crm_assets.discard, crm_assets.resolve, crm_assets.approve,
+GRANT EXECUTE ON FUNCTION crm_assets.retry, crm_assets.confirm, crm_assets.discard, crm_assets.resolve, crm_assets.approve,
     crm_assets.decline, crm_assets.pause, crm_assets.resume
     TO crm_assets_writer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA crm_assets TO crm_assets_sync;

@@ -23,6 +23,11 @@ CREATE TABLE crm_assets.outbox (
     claimed_by      text,
     lease_until     timestamptz,
     sent_at         timestamptz,
+    -- When it was last claimed, and until when a record that appears in the CRM may be what this create made.
+    claimed_at      timestamptz,
+    echo_until      timestamptz,
+    -- The row whose id a reference of this write waits for.
+    waits_on        uuid,
     absorbed_by     bigint,
     -- A write with mixed outcomes is split per field; the part keeps the place of the whole in the record's order.
     split_of        bigint,
@@ -36,6 +41,9 @@ CREATE INDEX outbox_unsettled ON crm_assets.outbox (connection, object, row_id, 
     WHERE state IN ('pending', 'sending', 'unknown', 'conflict');
 CREATE UNIQUE INDEX outbox_sending ON crm_assets.outbox (connection, object, row_id) WHERE state = 'sending';
 CREATE INDEX outbox_due ON crm_assets.outbox (connection, next_try_at) WHERE state IN ('pending', 'unknown', 'sending');
+CREATE INDEX outbox_creating ON crm_assets.outbox (connection, object, id)
+    WHERE op = 'create' AND state IN ('sending', 'unknown', 'confirmed');
+CREATE INDEX outbox_waits_on ON crm_assets.outbox (waits_on) WHERE waits_on IS NOT NULL;
 CREATE INDEX outbox_deletes ON crm_assets.outbox (connection, object, seq)
     WHERE op = 'delete' AND state IN ('pending', 'sending', 'unknown');
 CREATE INDEX outbox_record ON crm_assets.outbox (connection, object, row_id, seq);
@@ -60,6 +68,7 @@ BEGIN
     IF NEW.state IN ('confirmed', 'rejected', 'superseded', 'discarded') THEN
         NEW.settled_at := clock_timestamp();
         NEW.waiting_for := NULL;
+        NEW.waits_on := NULL;
     ELSE
         NEW.settled_at := NULL;
     END IF;
