@@ -61,6 +61,7 @@ def up(
     dagster_port: Port = DAGSTER_PORT,
     sandbox_port: Port = SANDBOX_PORT,
     relay_port: Port = RELAY_PORT,
+    grpc_port: Annotated[int, typer.Option(min=0, max=65535, help="Of the sandbox's Pub/Sub.")] = 0,
 ) -> int:
     """Start everything: Postgres, sandbox, relay and Dagster, with the first sync; prints `ready`.
 
@@ -70,7 +71,8 @@ def up(
     from crm_assets.settings import Settings
     from crm_assets.up.run import run
 
-    return run(Settings(), Options(once, not no_relay, seed_dir, rows, dagster_port, sandbox_port, relay_port))
+    options = Options(once, not no_relay, seed_dir, rows, dagster_port, sandbox_port, relay_port, grpc_port)
+    return run(Settings(), options)
 
 
 @app.command()

@@ -194,6 +194,24 @@ class Connector(Protocol):
     def close(self) -> None: ...
 
 
+@dataclass(frozen=True)
+class Acknowledgement:
+    """What a sender wants to read before it takes a delivery for received; sent with the status 200."""
+
+    content_type: str
+    body: bytes
+
+
+@runtime_checkable
+class Acknowledging(Protocol):
+    """What a connector offers besides if its vendor's deliveries need an answer of their own. Found by
+    ``isinstance``."""
+
+    def acknowledgement(self, body: bytes) -> Acknowledgement | None:
+        """The answer to a delivery that has been stored; None for the usual one."""
+        ...
+
+
 @runtime_checkable
 class Streaming(Protocol):
     """What a connector offers besides if its vendor has a stream of changes. Found by ``isinstance``."""

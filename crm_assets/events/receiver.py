@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from crm_assets.connectors.base import Connector
+from crm_assets.connectors.base import Acknowledging, Connector
 from crm_assets.core.errors import ConfigurationError
 from crm_assets.events.health import health
 from crm_assets.store import inbox
@@ -127,6 +127,9 @@ def _take(db: Database, connector: Connector, headers: Mapping[str, str], body: 
     except psycopg.Error as error:
         log.error("%s: a webhook could not be stored: %s", connection, type(error).__name__)
         return JSONResponse({"error": "the delivery could not be stored; send it again"}, 503, _RETRY_AFTER)
+    wanted = connector.acknowledgement(body) if isinstance(connector, Acknowledging) else None
+    if wanted is not None:
+        return Response(wanted.body, 200, {"Content-Type": wanted.content_type})
     return JSONResponse({"received": len(changes), "new": added}, 202)
 
 

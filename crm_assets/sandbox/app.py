@@ -49,11 +49,13 @@ class House:
     @asynccontextmanager
     async def _open(self, _: Starlette) -> AsyncIterator[None]:
         for name, room in self._rooms.items():
-            await room.push.start(self._targets.get(name, ()))
+            for push in room.pushes:
+                await push.start(self._targets.get(name, ()) if push is room.push else ())
         yield
         for room in self._rooms.values():
             await run_in_threadpool(room.close)
-            await room.push.stop()
+            for push in room.pushes:
+                await push.stop()
 
     async def _controlled(self, request: Request) -> Response:
         control = self._controls.get(request.path_params["connection"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -56,6 +56,9 @@ class Form(Protocol):
     def request(self, target: Target, events: Sequence[Any], attempt: int) -> tuple[bytes, dict[str, str]]:
         """The body and the headers of one attempt; attempts count from 0."""
 
+    def taken(self, answer: bytes) -> bool:
+        """Whether the body of a good answer says that the delivery was taken."""
+
     def again(self, status: int) -> bool:
         """Whether a delivery that was answered so is tried again."""
 
@@ -87,6 +90,11 @@ class Push:
     @property
     def targets(self) -> list[Target]:
         return [lane.target for lane in self._lanes.values()]
+
+    def soon(self, work: Callable[[], object]) -> None:
+        """Has something done in the event loop, where the subscriptions live; from any thread."""
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(work)
 
     def subscribe(self, target: Target) -> None:
         """Adds a receiver, or gives a known one a new secret."""
@@ -194,7 +202,7 @@ class _Lane:
         except httpx.HTTPError:
             return True
         if reply.is_success:
-            return False
+            return not self._form.taken(reply.content)
         if self._form.again(reply.status_code):
             return True
         self._dropped(events)

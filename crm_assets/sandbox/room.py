@@ -9,7 +9,7 @@ lets ordered faults happen and counts the calls, the control API reads its calls
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -83,6 +83,11 @@ class Room(ABC):
         self.calls = Calls()
         self.faults = Faults()
         self.push = Push(self.faults, form)
+
+    @property
+    def pushes(self) -> Sequence[Push]:
+        """All ways in which the room tells of changes by itself; the first one has the receivers given at the start."""
+        return (self.push,)
 
     @property
     @abstractmethod

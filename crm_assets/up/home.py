@@ -25,6 +25,7 @@ class Running:
     sandbox: str | None
     dagster: str | None
     relay: str | None
+    pubsub: str | None = None
 
     def alive(self) -> bool:
         return self.start_time is not None and proc.start_time(self.pid) == self.start_time
@@ -58,9 +59,9 @@ def only_one(home: Path) -> Iterator[None]:
             (home / "run.json").unlink(missing_ok=True)
 
 
-def announce(home: Path, sandbox: str | None, dagster: str | None, relay: str | None) -> None:
+def announce(home: Path, sandbox: str | None, dagster: str | None, relay: str | None, pubsub: str | None) -> None:
     """Let other commands find the parts of this process."""
-    running = Running(os.getpid(), proc.start_time(os.getpid()), sandbox, dagster, relay)
+    running = Running(os.getpid(), proc.start_time(os.getpid()), sandbox, dagster, relay, pubsub)
     half = home / "run.json.new"
     half.unlink(missing_ok=True)
     with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:

@@ -23,3 +23,4 @@ class Options:
     dagster_port: int = DAGSTER_PORT
     sandbox_port: int = SANDBOX_PORT
     relay_port: int = RELAY_PORT
+    grpc_port: int = 0

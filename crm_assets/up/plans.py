@@ -22,12 +22,16 @@ BIN = Path(sys.executable).parent
 """Programs of the environment that runs us; it need not be on the PATH."""
 
 
-def sandbox(home: Path, options: Options, port: int, vendors: Iterable[str], push: Iterable[str]) -> Plan:
+def sandbox(
+    home: Path, options: Options, port: int, grpc_port: int | None, vendors: Iterable[str], push: Iterable[str]
+) -> Plan:
     """The local CRMs of these vendors. Their records are kept below the home."""
     command = [sys.executable, "-m", "crm_assets.sandbox", "--port", str(port), "--data-dir", str(home / "sandbox")]
     command += ["--rows", str(options.rows)]
     if options.seed_dir is not None:
         command += ["--seed-dir", str(options.seed_dir.absolute())]
+    if grpc_port is not None:
+        command += ["--grpc-port", str(grpc_port)]
     for vendor in vendors:
         command += ["--vendor", vendor]
     for target in push:

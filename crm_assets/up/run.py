@@ -36,6 +36,7 @@ class _Ports:
     """None: not started."""
 
     sandbox: int | None
+    pubsub: int | None
     relay: int | None
     dagster: int | None
 
@@ -60,12 +61,13 @@ def run(settings: Settings, options: Options) -> int:
             console.print(f"stopped {name}, left behind by an `up` that was killed")
         chosen = _ports(options)
         if chosen.sandbox is not None:
-            sandboxed.use(_local(chosen.sandbox))
+            sandboxed.use(_local(chosen.sandbox), f"{ports.HOST}:{chosen.pubsub}")
         specs = configured(settings)
         server = _database(settings, stack)
         # From here on, so that the server's own user could reach what it has to.
         os.umask(0o077)
-        home.announce(settings.home, _address(chosen.sandbox), _address(chosen.dagster), _address(chosen.relay))
+        pubsub = None if chosen.pubsub is None else f"{ports.HOST}:{chosen.pubsub}"
+        home.announce(settings.home, _address(chosen.sandbox), _address(chosen.dagster), _address(chosen.relay), pubsub)
         stack.callback(Watch(settings.home).dismiss)
         supervisor = Supervisor(settings.home, server, stop, console.print)
         stack.callback(supervisor.stop)
@@ -92,7 +94,8 @@ def _work(
         if chosen.sandbox is not None:
             local = {name: spec for name, spec in specs.items() if spec.url.startswith(_local(chosen.sandbox))}
             vendors = sorted({spec.connector for spec in local.values()})
-            sandbox = plans.sandbox(settings.home, options, chosen.sandbox, vendors, _push(local, chosen))
+            push = _push(local, chosen)
+            sandbox = plans.sandbox(settings.home, options, chosen.sandbox, chosen.pubsub, vendors, push)
             supervisor.until_ready([supervisor.start(sandbox)])
         first = FirstSync(settings, db, specs, stop, console, always=options.once)
         first.start()
@@ -144,13 +147,14 @@ def _children(
 def _ports(options: Options) -> _Ports:
     """All ports, asked for at once."""
     dagster = None if options.once else ports.claim(options.dagster_port, "Dagster", "--dagster-port")
-    sandbox = None
+    sandbox = pubsub = None
     if sandboxed.wanted():
         sandbox = ports.claim(options.sandbox_port, "the sandbox", "--sandbox-port")
+        pubsub = ports.claim(options.grpc_port, "the sandbox's Pub/Sub", "--grpc-port")
     relay = None
     if options.relay and not options.once:
         relay = ports.claim(options.relay_port, "the relay", "--relay-port")
-    return _Ports(sandbox, relay, dagster)
+    return _Ports(sandbox, pubsub, relay, dagster)
 
 
 def _database(settings: Settings, stack: ExitStack) -> EmbeddedPostgres | None:
@@ -165,11 +169,12 @@ def _database(settings: Settings, stack: ExitStack) -> EmbeddedPostgres | None:
 
 
 def _push(local: dict[str, ConnectionSpec], chosen: _Ports) -> list[str]:
-    """Where the sandbox tells of changes: the relay, for each connection that lives there."""
+    """Where the sandbox tells of changes: the relay, for each connection that lives there and follows no stream."""
     if chosen.relay is None:
         return []
     relay = _local(chosen.relay)
-    return [f"{spec.connector}={relay}/webhooks/{name}" for name, spec in local.items()]
+    deaf = {name: spec for name, spec in local.items() if not sandboxed.has_stream(spec)}
+    return [f"{spec.connector}={relay}/webhooks/{name}" for name, spec in deaf.items()]
 
 
 def _tell(settings: Settings, chosen: _Ports, console: Console) -> None:
@@ -179,7 +184,7 @@ def _tell(settings: Settings, chosen: _Ports, console: Console) -> None:
     except ConfigurationError as error:
         console.print(f"Database  {error}")
     if chosen.sandbox is not None:
-        console.print(f"Sandbox   {_local(chosen.sandbox)}")
+        console.print(f"Sandbox   {_local(chosen.sandbox)}, Pub/Sub {ports.HOST}:{chosen.pubsub}")
 
 
 def _address(port: int | None) -> str | None:

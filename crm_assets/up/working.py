@@ -22,7 +22,8 @@ def settings() -> Settings:
     found = found.model_copy(update={"home": found.home.absolute()})
     if sandboxed.wanted():
         running = home.find(found.home)
-        sandboxed.use((running and running.sandbox) or f"http://127.0.0.1:{SANDBOX_PORT}")
+        url = (running and running.sandbox) or f"http://127.0.0.1:{SANDBOX_PORT}"
+        sandboxed.use(url, running.pubsub if running else None)
     return found
 
 

@@ -148,6 +148,11 @@ class Client:
                 self._session = self._log_in()
             return self._session
 
+    @property
+    def organization(self) -> str | None:
+        """The org's id, once a login has told it."""
+        return self._session.tenant if self._session else None
+
     def forget(self, token: str) -> None:
         """A session that was found dead; another thread may have opened a new one since."""
         with self._lock:

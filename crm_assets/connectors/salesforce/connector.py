@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from crm_assets.connectors.base import ConnectionConfig, Gate
-from crm_assets.connectors.salesforce import changes, failures, reading, soql, webhook, writing
+from crm_assets.connectors.base import Acknowledgement, ConnectionConfig, Gate
+from crm_assets.connectors.salesforce import changes, failures, outbound, reading, soql, webhook, writing
 from crm_assets.connectors.salesforce.client import Client
 from crm_assets.connectors.salesforce.describe import to_object
 from crm_assets.connectors.salesforce.equality import same
@@ -120,7 +120,13 @@ class SalesforceConnector:
         return same(fld, ours, theirs)
 
     def parse_event(self, headers: Mapping[str, str], body: bytes, url: str) -> Sequence[Change]:
-        return webhook.parse(self.config.secret("webhook_secret"), headers, body)
+        secret = self.config.secret("webhook_secret")
+        if outbound.is_one(body):
+            return outbound.parse(secret, self._client.organization, body, url)
+        return webhook.parse(secret, headers, body)
+
+    def acknowledgement(self, body: bytes) -> Acknowledgement | None:
+        return Acknowledgement("text/xml; charset=utf-8", outbound.ACKNOWLEDGED) if outbound.is_one(body) else None
 
     @property
     def topics(self) -> Sequence[str]:

@@ -43,6 +43,9 @@ class ScriptForm:
         timestamp = str(int(time.time()))
         return body, {"X-Crm-Timestamp": timestamp, "X-Crm-Signature": sign(target.secret, timestamp, body)}
 
+    def taken(self, answer: bytes) -> bool:
+        return True
+
     def again(self, status: int) -> bool:
         return False
 

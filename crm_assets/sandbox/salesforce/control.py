@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from crm_assets.sandbox.push import Push, Target
 from crm_assets.sandbox.room import Act, Desk
 
 from . import reshape
 from .errors import not_found
+from .keys import Keys
 from .objects import SObject
 from .pubsub.bus import Bus
 from .pubsub.schemas import CHANGE_TYPES
@@ -23,10 +25,12 @@ _PAGE = 1000
 class OrgDesk(Desk):
     """Reads and writes the org's records as somebody who may do everything."""
 
-    def __init__(self, store: Store, records: Records, bus: Bus) -> None:
+    def __init__(self, store: Store, records: Records, bus: Bus, outbound: Push, keys: Keys) -> None:
         self._store = store
         self._records = records
         self._bus = bus
+        self._outbound = outbound
+        self._keys = keys
 
     def truth(self, name: str, after: str) -> tuple[list[dict[str, Any]], str | None]:
         """Those in the recycle bin too."""
@@ -74,14 +78,24 @@ class OrgDesk(Desk):
         return {"object": changed.name, "fields": [field.name for field in changed.fields]}
 
     def own(self, method: str, path: str, data: Mapping[str, Any]) -> dict[str, Any] | None:
-        """``events``: POST sends a change event that holds no values, DELETE forgets all that are kept."""
-        if path != "events":
-            return None
-        if method == "DELETE":
-            self._bus.forget()
-        elif method == "POST":
-            self._tell(self._kind(str(data.get("object"))), data)
-        return {"kept": self._bus.last() - self._bus.first()}
+        """``events``: POST sends a change event that holds no values, DELETE forgets all that are kept.
+        ``outbound_messages``: who gets them, ``{"url"}``. ``keys``: ``{"client_id", "public_key"}`` for JWT log-ins."""
+        if path == "events":
+            if method == "DELETE":
+                self._bus.forget()
+            elif method == "POST":
+                self._tell(self._kind(str(data.get("object"))), data)
+            return {"kept": self._bus.last() - self._bus.first()}
+        if path == "outbound_messages":
+            if method == "POST":
+                target = Target(str(data["url"]), "")
+                self._outbound.soon(lambda: self._outbound.subscribe(target))
+            return {}
+        if path == "keys":
+            if method == "POST":
+                self._keys.register(str(data.get("client_id") or "sandbox"), str(data.get("public_key")))
+            return {}
+        return None
 
     def _tell(self, kind: SObject, data: Mapping[str, Any]) -> None:
         if data.get("unreadable"):

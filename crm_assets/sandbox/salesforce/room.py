@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from crm_assets.sandbox.calls import Window
 from crm_assets.sandbox.faults import BATCH_KINDS, EVENT_KINDS, WRITE_KINDS
 from crm_assets.sandbox.http import Reply, Request
-from crm_assets.sandbox.push import Event
+from crm_assets.sandbox.push import Event, Push
 from crm_assets.sandbox.room import LATE_SECONDS, Opening, Room
 from crm_assets.sandbox.signed import SignedForm
 
-from . import describe, seed
+from . import describe, outbound, seed
 from .batches import Batches
 from .bulk_ingest import BulkIngest
 from .bulk_query import BulkQuery
@@ -22,6 +22,8 @@ from .control import OrgDesk
 from .describe import Describe
 from .errors import error, not_found
 from .jobs import Jobs
+from .keys import Keys
+from .outbound import OutboundForm
 from .pubsub.bus import Bus
 from .queries import Queries
 from .records import Records
@@ -82,8 +84,10 @@ class Org(Room):
         self.sessions = Sessions(opening.session_seconds)
         self.records = Records(self.store)
         self.bus = Bus(self.store)
-        self._desk = OrgDesk(self.store, self.records, self.bus)
-        self._oauth = OAuth(self.sessions)
+        self._outbound = Push(self.faults, OutboundForm())
+        self.keys = Keys(self.store)
+        self._desk = OrgDesk(self.store, self.records, self.bus, self._outbound, self.keys)
+        self._oauth = OAuth(self.sessions, self.keys)
         self._router = Router()
         self._build()
         self._pubsub: Server | None = None
@@ -118,7 +122,13 @@ class Org(Room):
     def _committed(self, changes: list[Change]) -> None:
         events = [Event(change.object, change.event()) for change in changes]
         self.push.publish(events, [change.fate for change in changes])
+        sent = [(outbound.event(change), change.fate) for change in changes if change.change in outbound.CHANGES]
+        self._outbound.publish([one for one, _ in sent], [fate for _, fate in sent])
         self.bus.wake()
+
+    @property
+    def pushes(self) -> Sequence[Push]:
+        return self.push, self._outbound
 
     @property
     def desk(self) -> OrgDesk:

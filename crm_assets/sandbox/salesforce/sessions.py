@@ -18,8 +18,10 @@ from xml.sax.saxutils import escape
 from crm_assets.sandbox.http import Reply
 
 from .ids import ORG_ID, suffix
+from .keys import Keys
 
 WORD = "sandbox"
+JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 ORG = ORG_ID + suffix(ORG_ID)
 _XML = {"Content-Type": "text/xml; charset=utf-8"}
 
@@ -78,8 +80,9 @@ def _refuse(code: str, description: str, status: int = 400) -> Reply:
 class OAuth:
     """``/services/oauth2`` and the SOAP log-in."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, keys: Keys) -> None:
         self._sessions = sessions
+        self._keys = keys
 
     def _form(self, headers: Mapping[str, str], body: bytes) -> dict[str, str]:
         form = {key: values[0] for key, values in parse_qs(body.decode("utf-8", "replace")).items()}
@@ -102,6 +105,9 @@ class OAuth:
             refused = self._client(form, secret=False)
             if refused is None and form.get("refresh_token") != WORD:
                 refused = _refuse("invalid_grant", "expired access/refresh token")
+        elif grant == JWT_BEARER:
+            why = self._keys.refusal(form.get("assertion", ""))
+            refused = _refuse(*why) if why else None
         elif grant == "password":
             refused = self._client(form)
             if refused is None and not form.get("password", "").startswith(WORD):
