@@ -82,3 +82,19 @@ def test_describe_says_when_it_changed(sandbox: Sandbox, api: httpx.Client) -> N
 def test_refused(module_sandbox: Sandbox, body: dict[str, str]) -> None:
     with pytest.raises(httpx.HTTPStatusError, match=r"^40[04]"):
         module_sandbox.control("POST", "/schema", body)
+
+
+def test_a_custom_object(sandbox: Sandbox, api: httpx.Client) -> None:
+    """Made with its first field; related, written and read like any other, also after a restart."""
+    sandbox.schema("Project__c", "add", "Account__c", type="reference", to="Account")
+    sandbox.schema("Project__c", "add", "Budget__c", type="currency")
+    account = sandbox.create("Account", Name="Harbour")
+    made = api.post("/sobjects/Project__c", json={"Name": "Pier", "Account__c": account, "Budget__c": 5}).json()["id"]
+    assert api.get("/sobjects/Project__c/describe").json()["custom"] is True
+    sandbox.stop()
+    sandbox.start()
+    (row,) = query(api, "SELECT Name, Budget__c, Account__r.Name FROM Project__c")
+    assert (row["Name"], row["Budget__c"], row["Account__r"]["Name"]) == ("Pier", 5.0, "Harbour")
+    assert sandbox.alive("Project__c")[made]["Account__c"] == account
+    with pytest.raises(httpx.HTTPStatusError, match="404"):
+        sandbox.schema("Project", "add", "Budget__c", type="currency")

@@ -90,6 +90,54 @@ def test_counts(api: httpx.Client, made: dict[str, str]) -> None:
     assert sorted(row["n"] for row in found) == [1, 1, 2]
 
 
+DEALS = (("2026-01-31", 10.0), ("2026-02-01", 20.5), ("2026-02-28", None), ("2027-02-01", 40.0))
+
+
+@pytest.fixture(scope="module")
+def deals(module_sandbox: Sandbox) -> None:
+    for day, amount in DEALS:
+        module_sandbox.create(
+            "Opportunity", Name="d", NextStep="grouped", StageName="Closed Won", CloseDate=day, Amount=amount
+        )
+
+
+@pytest.mark.parametrize(
+    ("columns", "rest", "rows"),
+    [
+        ("CALENDAR_YEAR(CloseDate), COUNT(Id)", "GROUP BY CALENDAR_YEAR(CloseDate)", [(2026, 3), (2027, 1)]),
+        ("CALENDAR_MONTH(CloseDate) m, SUM(Amount) s", "GROUP BY CALENDAR_MONTH(CloseDate)", [(1, 10.0), (2, 60.5)]),
+        ("CALENDAR_MONTH(CloseDate), COUNT(Amount), AVG(Amount)",
+         "GROUP BY CALENDAR_MONTH(CloseDate) HAVING COUNT(Id) > 1", [(2, 2, 30.25)]),
+        ("DAY_IN_MONTH(CloseDate), COUNT(Id)",
+         "GROUP BY DAY_IN_MONTH(CloseDate) HAVING DAY_IN_MONTH(CloseDate) < 29", [(1, 2), (28, 1)]),
+        ("MIN(CloseDate), MAX(CloseDate), MAX(Amount)", "", [("2026-01-31", "2027-02-01", 40.0)]),
+        ("IsWon, COUNT_DISTINCT(CloseDate)", "GROUP BY IsWon", [(True, 4)]),
+        ("COUNT(Id)", "AND CALENDAR_YEAR(CloseDate) = 2026 AND CALENDAR_QUARTER(CloseDate) = 1", [(3,)]),
+        ("CloseDate", "GROUP BY CloseDate ORDER BY COUNT(Id) DESC, CloseDate DESC LIMIT 1", [("2027-02-01",)]),
+    ],
+)  # fmt: skip
+def test_groups(api: httpx.Client, deals: None, columns: str, rest: str, rows: list[tuple[object, ...]]) -> None:
+    found = query(api, f"SELECT {columns} FROM Opportunity WHERE NextStep = 'grouped' {rest}")
+    assert all(row.pop("attributes") == {"type": "AggregateResult"} for row in found)
+    assert [tuple(row.values()) for row in found] == rows
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("SELECT Name, COUNT(Id) FROM Contact", "MALFORMED_QUERY"),
+        ("SELECT CALENDAR_YEAR(CreatedDate) FROM Contact GROUP BY CALENDAR_MONTH(CreatedDate)", "MALFORMED_QUERY"),
+        ("SELECT COUNT(Id) FROM Contact WHERE COUNT(Id) > 1", "MALFORMED_QUERY"),
+        ("SELECT GUESS(Id) FROM Contact", "MALFORMED_QUERY"),
+        ("SELECT SUM(LastName) FROM Contact", "INVALID_FIELD"),
+        ("SELECT CALENDAR_YEAR(Name) FROM Contact GROUP BY CALENDAR_YEAR(Name)", "INVALID_FIELD"),
+    ],
+)
+def test_groups_that_are_refused(api: httpx.Client, text: str, code: str) -> None:
+    reply = api.get("/query", params={"q": text})
+    assert (reply.status_code, reply.json()[0]["errorCode"]) == (400, code)
+
+
 def test_stamps_compare_at_whole_seconds(api: httpx.Client, made: dict[str, str]) -> None:
     one = f"SELECT SystemModstamp FROM Contact WHERE Id = '{made['one']}'"
     text = query(api, one)[0]["SystemModstamp"]

@@ -7,13 +7,27 @@ from typing import Any
 
 from .conditions import Conditions
 from .errors import error
-from .fields import Field
+from .fields import NUMBERS, Field
 from .objects import SObject
 from .schema import Schema, quote
-from .soql import Aggregate, AllFields, Path_, Query
+from .soql import Aggregate, AllFields, Operand, Path_, Query
 
 ADDRESS_PARTS = ("Street", "City", "State", "PostalCode", "Country")
 _FUNCTIONS = {"COUNT", "COUNT_DISTINCT", "MIN", "MAX", "SUM", "AVG"}
+_NUMBER, _DAY = Field("", "int"), Field("", "date")
+_DATE_FUNCTIONS = {
+    "CALENDAR_YEAR": "CAST(substr({0}, 1, 4) AS INTEGER)",
+    "CALENDAR_QUARTER": "(CAST(substr({0}, 6, 2) AS INTEGER) + 2) / 3",
+    "CALENDAR_MONTH": "CAST(substr({0}, 6, 2) AS INTEGER)",
+    "DAY_IN_MONTH": "CAST(substr({0}, 9, 2) AS INTEGER)",
+    "DAY_IN_WEEK": "CAST(strftime('%w', {0}) AS INTEGER) + 1",
+    "DAY_IN_YEAR": "CAST(strftime('%j', {0}) AS INTEGER)",
+    "WEEK_IN_MONTH": "(CAST(substr({0}, 9, 2) AS INTEGER) + 6) / 7",
+    "WEEK_IN_YEAR": "(CAST(strftime('%j', {0}) AS INTEGER) + 6) / 7",
+    "HOUR_IN_DAY": "CAST(substr({0}, 12, 2) AS INTEGER)",
+    "DAY_ONLY": "substr({0}, 1, 10)",
+}
+"""Of stored dates and times. Days begin at midnight UTC; the fiscal year of a fresh org is the calendar's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +51,7 @@ class Select:
     tail: str
     params: tuple[Any, ...]
     alive: str
-    aggregates: tuple[tuple[str, str], ...] = ()
+    aggregates: tuple[tuple[str, str, Field], ...] = ()
     count_only: bool = False
 
     def rows(self) -> str:
@@ -121,6 +135,34 @@ class Compiler:
             )
         return f"{alias}.{quote(field.name)}", field
 
+    def operand(self, one: Operand) -> tuple[str, Field]:
+        """The SQL of a field or of a function of one, and what comes out of it."""
+        if not isinstance(one, Aggregate):
+            return self.resolve(one)
+        name = one.function.replace("FISCAL_", "CALENDAR_")
+        if one.path is None:
+            if name != "COUNT":
+                raise error(400, "MALFORMED_QUERY", f"unknown function {one.function}")
+            return "count(*)", _NUMBER
+        column, field = self.resolve(one.path)
+        if name in _DATE_FUNCTIONS:
+            if field.type not in ("date", "datetime") or (name == "HOUR_IN_DAY" and field.type == "date"):
+                raise error(400, "INVALID_FIELD", f"field {field.name} does not support the function {one.function}")
+            return _DATE_FUNCTIONS[name].format(column), _DAY if name == "DAY_ONLY" else _NUMBER
+        if name not in _FUNCTIONS:
+            raise error(400, "MALFORMED_QUERY", f"unknown function {one.function}")
+        if not field.filterable or (name in ("SUM", "AVG") and field.type not in NUMBERS):
+            raise error(400, "INVALID_FIELD", f"field {field.name} does not support aggregate operator {name}")
+        if name.startswith("COUNT"):
+            return f"count({'DISTINCT ' if name == 'COUNT_DISTINCT' else ''}{column})", _NUMBER
+        return f"{name.lower()}({column})", field
+
+    def _of_row(self, one: Operand) -> tuple[str, Field]:
+        """An operand of WHERE, which looks at one row."""
+        if isinstance(one, Aggregate) and one.function in _FUNCTIONS:
+            raise error(400, "MALFORMED_QUERY", f"unexpected token: '{one.function}'")
+        return self.operand(one)
+
     def _column(self, path: Path_) -> Column:
         sql, field = self.resolve(path)
         path = self._strip(path)
@@ -163,26 +205,24 @@ class Compiler:
         wanted = {"ALL": (True, False), "STANDARD": (False,), "CUSTOM": (True,)}[one.which]
         return [self._column((field.name,)) for field in self._kind.fields if field.custom in wanted]
 
-    def _aggregates(self) -> list[tuple[str, str]]:
-        """Names and SQL of the columns of an aggregate query."""
-        out: list[tuple[str, str]] = []
+    def _aggregates(self) -> list[tuple[str, str, Field]]:
+        """Names, SQL and kinds of the columns of an aggregate query."""
+        grouped = {self.operand(one)[0] for one in self._query.group}
+        out: list[tuple[str, str, Field]] = []
         number = 0
         for one in self._query.selected:
-            if isinstance(one, Aggregate):
-                if one.function not in _FUNCTIONS or (one.path is None and one.function != "COUNT"):
-                    raise error(400, "MALFORMED_QUERY", f"unknown function {one.function}")
-                column = self.resolve(one.path)[0] if one.path else "*"
-                if one.function == "COUNT_DISTINCT":
-                    sql = f"count(DISTINCT {column})"
-                else:
-                    sql = f"{one.function.lower()}({column})"
-                out.append((one.alias or f"expr{number}", sql))
-                number += one.alias is None
-            elif isinstance(one, tuple) and one in self._query.group:
-                out.append((one[-1], self.resolve(one)[0]))
-            else:
-                name = ".".join(one) if isinstance(one, tuple) else "FIELDS"
+            if isinstance(one, AllFields):
+                raise error(400, "MALFORMED_QUERY", "Field must be grouped or aggregated: FIELDS")
+            sql, field = self.operand(one)
+            plain = not isinstance(one, Aggregate) or one.function not in _FUNCTIONS
+            if plain and sql not in grouped:
+                name = f"{one.function}({'.'.join(one.path or ())})" if isinstance(one, Aggregate) else ".".join(one)
                 raise error(400, "MALFORMED_QUERY", f"Field must be grouped or aggregated: {name}")
+            if isinstance(one, Aggregate):
+                out.append((one.alias or f"expr{number}", sql, field))
+                number += one.alias is None
+            else:
+                out.append((one[-1], sql, field))
         return out
 
     def compile(self) -> Select:
@@ -191,15 +231,17 @@ class Compiler:
         count_only = len(query.selected) == 1 and query.selected[0] == Aggregate("COUNT", None, None)
         aggregates = self._aggregates() if grouped else []
         columns = [] if grouped else self._fields()
-        conditions = Conditions(self.resolve)
+        conditions, having = Conditions(self._of_row), Conditions(self.operand)
         alive = "1" if self._deleted or not self._kind.deletable else 't."IsDeleted" = 0'
         where = alive if query.where is None else f"{alive} AND {conditions.sql(query.where)}"
         tail = ""
         if query.group:
-            tail += " GROUP BY " + ", ".join(self.resolve(path)[0] for path in query.group)
+            tail += " GROUP BY " + ", ".join(self.operand(one)[0] for one in query.group)
+        if query.having is not None:
+            tail += f" HAVING {having.sql(query.having)}"
         if query.order:
             tail += " ORDER BY " + ", ".join(
-                f"{self.resolve(one.path)[0]} {'DESC' if one.descending else 'ASC'} NULLS {one.nulls}"
+                f"{self.operand(one.path)[0]} {'DESC' if one.descending else 'ASC'} NULLS {one.nulls}"
                 for one in query.order
             )
         if query.limit is not None or query.offset:
@@ -217,7 +259,7 @@ class Compiler:
             source,
             where,
             tail,
-            tuple(conditions.params),
+            (*conditions.params, *having.params),
             alive,
             tuple(aggregates),
             count_only,

@@ -9,14 +9,14 @@ from . import clock, ids
 from .errors import error
 from .fields import NUMBERS, Field
 from .relative import span
-from .soql import Among, Compare, Includes, Join, Literal, Negated, Path_
+from .soql import Aggregate, Among, Compare, Includes, Join, Literal, Negated, Operand
 
-Resolve = Callable[[Path_], tuple[str, Field]]
+Resolve = Callable[[Operand], tuple[str, Field]]
 _TYPE_NAMES = {"datetime": "dateTime", "id": "ID", "reference": "reference"}
 
 
 class Conditions:
-    """Builds one WHERE clause and collects its parameters."""
+    """Builds the WHERE and the HAVING clause of a query and collects their parameters."""
 
     def __init__(self, resolve: Resolve) -> None:
         self._resolve = resolve
@@ -34,9 +34,9 @@ class Conditions:
             return self._among(node)
         return self._includes(node)
 
-    def _field(self, path: Path_) -> tuple[str, Field]:
+    def _field(self, path: Operand) -> tuple[str, Field]:
         column, field = self._resolve(path)
-        if not field.filterable:
+        if not field.filterable and not isinstance(path, Aggregate):
             name = ".".join(path)
             raise error(400, "INVALID_FIELD", f"field '{name}' can not be filtered in a query call")
         return column, field

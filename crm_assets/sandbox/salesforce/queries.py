@@ -179,14 +179,13 @@ class Queries:
         return Reply(body=body | {"records": records})
 
     def _aggregate(self, db: sqlite3.Connection, select: Select) -> Reply:
-        columns = ", ".join(sql for _, sql in select.aggregates)
+        columns = ", ".join(sql for _, sql, _ in select.aggregates)
         sql = f"SELECT {columns} FROM {select.source} WHERE {select.where}{select.tail}"
         records = []
         for row in db.execute(sql, select.params):
             record: dict[str, Any] = {"attributes": {"type": "AggregateResult"}}
-            for (name, _), value in zip(select.aggregates, row, strict=True):
-                stamp = isinstance(value, str) and len(value) == 20 and value[10] == "T" and value.endswith("Z")
-                record[name] = clock.rest(value) if stamp else value
+            for (name, _, field), value in zip(select.aggregates, row, strict=True):
+                record[name] = wire(field, value)
             records.append(record)
         return Reply(body={"totalSize": len(records), "done": True, "records": records})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -9,7 +10,7 @@ from typing import Any
 
 from .errors import error, not_found
 from .fields import NUMBERS, Field, of_type
-from .objects import SObject
+from .objects import SObject, standard, text
 from .schema import column, quote
 from .store import Store
 from .values import RefusedError, accept
@@ -28,6 +29,7 @@ _SYSTEM = frozenset(
         "SystemModstamp",
     }
 )
+_CUSTOM = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,37}__c")
 _FOREIGN_NAMES = {"number": "double", "text": "string", "checkbox": "boolean", "integer": "int"}
 
 
@@ -35,10 +37,14 @@ def change(store: Store, body: Any) -> SObject:
     """Does one action; the new schema is kept beside the records, whose stamps do not move."""
     if not isinstance(body, Mapping):
         raise ValueError("an object with object, action and field is needed")
-    kind = store.schema.find(str(body.get("object")))
+    wanted, action, name = str(body.get("object")), str(body.get("action")), str(body.get("field") or "")
+    kind = store.schema.find(wanted)
+    if kind is None and action == "add" and _CUSTOM.fullmatch(wanted):
+        kind = _create(store, wanted)
+        if not name:
+            return kind
     if kind is None:
-        raise not_found(f"no such object: {body.get('object')}")
-    action, name = str(body.get("action")), str(body.get("field") or "")
+        raise not_found(f"no such object: {wanted}")
     if not name.replace("_", "").isalnum() or name[0].isdigit():
         raise ValueError(f"field: {name!r} is no name for a field")
     known = kind.find(name)
@@ -59,6 +65,17 @@ def change(store: Store, body: Any) -> SObject:
         store.schema.save(changed)
         store.schema.indexes()
     return changed
+
+
+def _create(store: Store, name: str) -> SObject:
+    """A custom object: its name, and what every object has."""
+    with store.setup():
+        used = {one.prefix for one in store.schema.objects.values()}
+        prefix = next(free for number in range(1000) if (free := f"a{number:02d}") not in used)
+        kind = standard(name, prefix, text("Name", 80, name_field=True))
+        store.schema.create([kind])
+        store.schema.indexes()
+    return kind
 
 
 def _add(db: sqlite3.Connection, kind: SObject, name: str, body: Mapping[str, Any]) -> tuple[Field, ...]:

@@ -25,8 +25,20 @@ class Literal:
 
 
 @dataclass(frozen=True, slots=True)
+class Aggregate:
+    """A function of a field: of the rows of a group, or of a date."""
+
+    function: str
+    path: Path_ | None
+    alias: str | None = None
+
+
+Operand = Path_ | Aggregate
+
+
+@dataclass(frozen=True, slots=True)
 class Compare:
-    path: Path_
+    path: Operand
     operator: str
     value: Literal
 
@@ -59,20 +71,13 @@ class Negated:
 
 
 @dataclass(frozen=True, slots=True)
-class Aggregate:
-    function: str
-    path: Path_ | None
-    alias: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class AllFields:
     which: str
 
 
 @dataclass(frozen=True, slots=True)
 class Ordering:
-    path: Path_
+    path: Operand
     descending: bool
     nulls: str
 
@@ -82,7 +87,8 @@ class Query:
     object: str
     selected: tuple[Path_ | Aggregate | AllFields, ...]
     where: Any = None
-    group: tuple[Path_, ...] = ()
+    group: tuple[Operand, ...] = ()
+    having: Any = None
     order: tuple[Ordering, ...] = ()
     limit: int | None = None
     offset: int = 0
@@ -119,6 +125,9 @@ class _Build(Transformer[Any, Query]):  # type: ignore[misc]  # lark has no type
         path = next((one for one in parts[1:] if isinstance(one, tuple)), None)
         alias = str(parts[-1]) if len(parts) > 1 and not isinstance(parts[-1], tuple) else None
         return Aggregate(str(parts[0]).upper(), path, alias)
+
+    def call(self, parts: list[Any]) -> Aggregate:
+        return Aggregate(str(parts[0]).upper(), parts[1] if len(parts) > 1 else None)
 
     def all_fields(self, parts: list[Any]) -> AllFields:
         return AllFields(str(parts[0]).upper())
@@ -194,6 +203,7 @@ class _Build(Transformer[Any, Query]):  # type: ignore[misc]  # lark has no type
             selected=tuple(plain[:-1]),
             where=trees["where"][0] if "where" in trees else None,
             group=tuple(trees.get("group", ())),
+            having=trees["having"][0] if "having" in trees else None,
             order=tuple(trees.get("order", ())),
             limit=int(trees["limit"][0]) if "limit" in trees else None,
             offset=int(trees["offset"][0]) if "offset" in trees else 0,
