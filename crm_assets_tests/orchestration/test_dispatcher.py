@@ -5,10 +5,10 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from crm_assets.core.model import Change
+from crm_assets.core.model import Change, Gap
 from crm_assets.orchestration import dispatcher as dispatcher_module
 from crm_assets.orchestration.telling import Position
-from crm_assets.store import activity, inbox
+from crm_assets.store import activity, inbox, sweeps
 from crm_assets_tests.orchestration.conftest import Room
 
 
@@ -191,3 +191,21 @@ def test_the_cursor_stays_small(sensor: Sensor) -> None:
     sensor.tick()
     assert sensor.cursor is not None and len(sensor.cursor) < 500
     assert Position.parse(sensor.cursor).seq >= 200
+
+
+def test_objects_that_have_to_be_read_again_get_a_run(room: Room, sensor: Sensor) -> None:
+    """Without a relay at once; the whole object where nobody knows what changed, and how long ago."""
+    for table in ("account", "contact"):
+        room.link.sync(table)
+    with room.link.db.transaction() as conn:
+        sweeps.ask(conn, "salesforce", [Gap("Account", "overflow"), Gap("Contact", "range", whole=True)])
+    requests = {request.asset_selection[0].path[-1]: request for request in sensor.tick().run_requests or []}  # type: ignore[index]
+    assert {request.job_name for request in requests.values()} == {"salesforce_sync"}
+    assert requests["account"].run_config == {}
+    assert requests["contact"].run_config == {"ops": {"salesforce__contact": {"config": {"mode": "full"}}}}
+    for table, request in requests.items():
+        job = room.defs.resolve_job_def("salesforce_sync")
+        chosen = job.get_subset(asset_selection=set(request.asset_selection or ()), asset_check_selection=set())
+        assert chosen.execute_in_process(run_config=request.run_config, instance=room.instance).success, table
+    with room.link.db.transaction() as conn:
+        assert conn.execute("SELECT object FROM crm_assets.sweep").fetchall() == []

@@ -47,6 +47,17 @@ def test_a_relay_that_no_event_ever_reached_brings_no_changes(room: Room) -> Non
     assert selected(tick(room)) == ["salesforce/account", "salesforce/contact"]
 
 
+def test_a_stream_that_is_followed_counts_before_its_first_event(room: Room) -> None:
+    room.sync()
+    relay(room, pushed=False)
+    room.link.rows(
+        "INSERT INTO crm_assets.stream (connection, topic, heard_at) VALUES ('salesforce', 't', clock_timestamp())"
+    )
+    assert "a relay brings changes" in str(tick(room))
+    room.link.rows("UPDATE crm_assets.stream SET trouble = 'refused'")
+    assert selected(tick(room)) == ["salesforce/account", "salesforce/contact"]
+
+
 def test_without_a_relay_every_tick_reads_everything(room: Room) -> None:
     room.sync()
     assert selected(tick(room)) == ["salesforce/account", "salesforce/contact"]
