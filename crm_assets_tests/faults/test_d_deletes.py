@@ -10,7 +10,7 @@ import pytest
 from crm_assets.connectors.salesforce import reading
 from crm_assets.core.model import Window
 from crm_assets.store.status import row_count
-from crm_assets_tests.faults.kit import caught_up, check, equal, mirror
+from crm_assets_tests.faults.kit import caught_up, check, equal, mirror, writes
 from crm_assets_tests.plugins.linked import Link
 from crm_assets_tests.plugins.sandbox import wait_until
 
@@ -75,6 +75,71 @@ def test_F27_a_deletion_is_told_once(link: Link) -> None:
         assert (report.applied, report.deleted, report.waiting) == (0, 0, 0)
     link.settle()
     assert link.rows("SELECT * FROM crm_assets.tombstone WHERE id = %s", record_id) == before
+
+
+def test_F28_merged_records_leave_no_duplicates_and_break_no_join(link: Link) -> None:
+    """Merged contacts stayed as duplicates and broke joins. The loser leaves, and what referred to it refers to the
+    survivor before it is read again."""
+    winner, loser = (link.sandbox.create("Account", Name=name) for name in ("Winner", "Loser"))
+    child = link.sandbox.create("Contact", LastName="Child", AccountId=loser)
+    caught_up(link, "account")
+    caught_up(link)
+    link.sandbox.merge("Account", winner, [loser])
+    caught_up(link, "account")
+    assert mirror(link, loser, "id", "account") is None and mirror(link, winner, "id", "account") == winner
+    assert mirror(link, child, "account_id") == winner
+    caught_up(link)
+    equal(link)
+    equal(link, "Account")
+
+
+def test_F29_merged_records_can_be_told_from_others(link: Link) -> None:
+    """Merged deals could not even be filtered out. Each loser is named, with the record that stands for it, for those
+    who have its row_id or its id elsewhere; and a write of the loser says where the record went."""
+    winner, loser = (link.sandbox.create("Contact", LastName=name) for name in ("Winner", "Loser"))
+    caught_up(link)
+    gone, stays = mirror(link, loser, "row_id"), mirror(link, winner, "row_id")
+    link.rows("UPDATE salesforce.contact SET title = 'too late' WHERE id = %s", loser)
+    link.sandbox.merge("Contact", winner, [loser])
+    caught_up(link)
+    link.settle()
+    assert link.rows("SELECT row_id, survivor, survivor_id FROM crm_assets.alias WHERE id = %s", loser) == [
+        (gone, stays, winner)
+    ]
+    ((state, reason),) = writes(link, gone, "state", "reason")
+    assert state == "rejected" and winner in reason
+
+
+def test_F30_a_chain_of_merges_leads_to_its_end(link: Link) -> None:
+    """Chained merges lost an id. Whatever order the links become known in, every loser leads to the last survivor."""
+    a, b, c = (link.sandbox.create("Contact", LastName=name) for name in "ABC")
+    caught_up(link)
+    row_ids = {one: mirror(link, one, "row_id") for one in (a, b, c)}
+    link.sandbox.merge("Contact", c, [b])
+    caught_up(link)
+    link.sandbox.undelete("Contact", b)
+    link.sandbox.merge("Contact", b, [a])
+    link.sandbox.merge("Contact", c, [b])
+    caught_up(link)
+    link.settle()
+    assert dict(link.rows("SELECT row_id, survivor FROM crm_assets.alias WHERE id IN (%s, %s)", a, b)) == {
+        row_ids[a]: row_ids[c],
+        row_ids[b]: row_ids[c],
+    }
+
+
+def test_F31_many_merges_at_once_are_all_followed(link: Link) -> None:
+    """Of 3,000 merged contacts the canonical id was never updated."""
+    with link.sandbox.api() as api:
+        records = [{"attributes": {"type": "Lead"}, "LastName": f"Many {n}", "Company": "Many"} for n in range(200)]
+        ids = [one["id"] for one in api.post("/composite/sobjects", json={"records": records}).json()]
+    caught_up(link, "lead")
+    link.sandbox.merge("Lead", ids[0], ids[1:])
+    caught_up(link, "lead")
+    assert link.rows("SELECT id FROM salesforce.lead WHERE company = 'Many'") == [(ids[0],)]
+    assert link.rows(
+        "SELECT DISTINCT survivor_id, count(*) OVER () FROM crm_assets.alias WHERE id = ANY (%s)", ids
+    ) == [(ids[0], 199)]
 
 
 def test_F32_a_failed_run_deletes_nothing(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
