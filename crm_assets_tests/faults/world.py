@@ -1,0 +1,424 @@
+"""The world of the stateful test: both ends, the processes between them, and a model of what may be lost to whom.
+
+The model knows who wrote which value when, and what the writer saw. It does not know how the engine works: it says
+which ends are allowed once everything is quiet.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from crm_assets.core.errors import Busy
+from crm_assets.core.model import Change
+from crm_assets.events import drain as events
+from crm_assets.mirror.sync import sync
+from crm_assets.reconcile.compare import reconcile
+from crm_assets.store import inbox
+from crm_assets.writeback.drain import drain
+from crm_assets_tests.faults.dying import Process
+from crm_assets_tests.plugins.linked import connection_spec
+from crm_assets_tests.plugins.sandbox import Sandbox
+
+FIELDS = {"title": "Title", "phone": "Phone", "department": "Department", "mailing_city": "MailingCity"}
+POLICY = {"title": "hold", "phone": "crm_wins", "department": "product_wins", "mailing_city": "newest_wins"}
+SETTINGS = {"Contact": {"conflict": {"Phone": "crm_wins", "Department": "product_wins", "MailingCity": "newest_wins"}}}
+
+
+@dataclass
+class Said:
+    """One value that somebody wrote: what the field showed there before, and whether the engine was busy with it."""
+
+    moment: int
+    value: str
+    saw: str | None
+    busy: bool = False
+
+
+@dataclass
+class Record:
+    """One record as the model knows it. ``lives`` are births and deaths: (moment, side, what)."""
+
+    name: str
+    row_id: uuid.UUID | None = None
+    id: str | None = None
+    ours: dict[str, Said] = field(default_factory=dict)
+    theirs: dict[str, Said] = field(default_factory=dict)
+    lives: list[tuple[int, str, str]] = field(default_factory=list)
+
+    @property
+    def untouched_death(self) -> bool:
+        """Deleted, by one side or both, and never brought back."""
+        return any(what == "delete" for _, _, what in self.lives) and not self._revived
+
+    @property
+    def immortal(self) -> bool:
+        return not any(what == "delete" for _, _, what in self.lives)
+
+    @property
+    def _revived(self) -> bool:
+        return any(what == "undelete" for _, _, what in self.lives)
+
+
+class World:
+    """Everything there is, and everything that can happen to it."""
+
+    def __init__(self, sandbox: Sandbox, url: str, writer: str, home: Path) -> None:
+        self.sandbox, self.home = sandbox, home
+        with psycopg.connect(url) as conn:
+            # What waits for a lock that nobody gives back fails instead of hanging.
+            conn.execute(
+                sql.SQL("ALTER DATABASE {} SET statement_timeout = '15s'").format(sql.Identifier(conn.info.dbname))
+            )
+        spec = connection_spec(sandbox.url, ("Contact",), settings=SETTINGS, longest_call=1.0, call_timeout=1.5)
+        self.processes = [Process(url, home, spec, ahead) for ahead in (0.0, 3600.0, -86_400.0)]
+        self.db = self.processes[0].db
+        self.product = psycopg.connect(writer, autocommit=True, row_factory=dict_row)
+        self.holder: psycopg.Connection[Any] = psycopg.connect(writer, row_factory=dict_row)
+        self.obj = self.processes[0].connection.objects["contact"]
+        self.steps = 0
+        self.begin()
+
+    def close(self) -> None:
+        self.product.close()
+        self.holder.close()
+        for process in self.processes:
+            process.close()
+
+    def begin(self) -> None:
+        """An empty world, quickly: as no user could, both ends forget everything."""
+        self.records: list[Record] = []
+        self.hints: list[Change] = []
+        self.held: Record | None = None
+        self.captured = 0
+        self._moments, self._values = itertools.count(1), itertools.count(1)
+        self.holder.rollback()
+        self.sandbox.clear_faults()
+        with sqlite3.connect(self.sandbox.data_dir / "salesforce.sqlite", timeout=60) as db:
+            db.execute('DELETE FROM "Contact"')
+            db.execute("DELETE FROM _erased")
+        db.close()
+        with self.db.transaction() as conn:
+            conn.execute(
+                """TRUNCATE crm_assets.outbox, crm_assets.inbox, crm_assets.tombstone, crm_assets.floor,
+                            crm_assets.conflict, crm_assets.alias, crm_assets.merge, crm_assets.drift, crm_assets.load,
+                            crm_assets.cursor, salesforce_stage.contact"""
+            )
+            conn.execute("SET LOCAL ROLE crm_assets_sync")
+            conn.execute("DELETE FROM salesforce.contact")
+        sync(self.db, self.home, self.processes[0].connection.connector, self.obj)
+
+    # The product's side.
+
+    def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
+        with self.db.transaction() as conn, conn.cursor(row_factory=dict_row) as cursor:
+            cursor.execute(query, values or None)  # type: ignore[arg-type]
+            return cursor.fetchall() if cursor.description else []
+
+    def seen(self, record: Record) -> dict[str, Any] | None:
+        """The record's row as the product sees it now; learns its row_id."""
+        found = self.product.execute(
+            "SELECT * FROM salesforce.contact WHERE row_id = %s OR id = %s", (record.row_id, record.id)
+        ).fetchall()
+        if not found:
+            return None
+        assert len(found) == 1, f"{record.name} has {len(found)} rows"
+        assert record.row_id in (None, found[0]["row_id"]), f"{record.name} changed its row_id"
+        record.row_id = found[0]["row_id"]
+        return found[0]
+
+    def insert(self) -> None:
+        record = Record(f"P{next(self._values)}", row_id=uuid.uuid4())
+        self.product.execute(
+            "INSERT INTO salesforce.contact (row_id, last_name) VALUES (%s, %s)", (record.row_id, record.name)
+        )
+        self._born(record, "ours")
+        self.captured += 1
+
+    def update(self, record: Record, columns: tuple[str, ...], *, held: bool = False) -> None:
+        """``held``: in a transaction that stays open."""
+        row = self.seen(record)
+        if row is None or self.held is record or (held and self.held is not None):
+            return
+        moment = next(self._moments)
+        values = {column: f"P{next(self._values)}" for column in columns}
+        sets = ", ".join(f"{column} = %({column})s" for column in values)
+        conn = self.holder if held else self.product
+        conn.execute(
+            f"UPDATE salesforce.contact SET {sets} WHERE row_id = %(row_id)s",  # type: ignore[arg-type]
+            {**values, "row_id": record.row_id},
+        )
+        for column, value in values.items():
+            record.ours[column] = Said(moment, value, row[column])
+        self.captured += 1
+        if held:
+            self.held = record
+
+    def end_transaction(self) -> None:
+        self.holder.commit()
+        self.held = None
+
+    def delete(self, record: Record) -> None:
+        if self.held is record or self.seen(record) is None:
+            return
+        self.product.execute("DELETE FROM salesforce.contact WHERE row_id = %s", (record.row_id,))
+        record.lives.append((next(self._moments), "ours", "delete"))
+        self.captured += 1
+
+    # The CRM's side.
+
+    def _born(self, record: Record, side: str) -> None:
+        record.lives.append((next(self._moments), side, "create"))
+        self.records.append(record)
+
+    def in_crm(self, record: Record, everything: dict[str, Any] | None = None) -> dict[str, Any] | None:
+        """The record as the CRM has it, deleted or not; learns its id."""
+        everything = self.sandbox.records("Contact") if everything is None else everything
+        if record.id is None:
+            mine = [one for one in everything.values() if one["fields"]["Crm_Assets_Row_Id__c"] == str(record.row_id)]
+            assert len(mine) <= 1, f"{record.name} was created {len(mine)} times"
+            if not mine:
+                return None
+            record.id = mine[0]["id"]
+        return everything.get(record.id or "")
+
+    def crm_insert(self) -> None:
+        record = Record(f"C{next(self._values)}")
+        record.id = self.sandbox.create("Contact", LastName=record.name)
+        self._born(record, "theirs")
+        self._tell(record)
+
+    def crm_update(self, record: Record, columns: tuple[str, ...]) -> None:
+        now = self.in_crm(record)
+        if now is None or now["deleted"]:
+            return
+        busy = self._busy(record)
+        moment = next(self._moments)
+        values = {column: f"C{next(self._values)}" for column in columns}
+        assert record.id is not None
+        self.sandbox.update("Contact", record.id, **{FIELDS[c]: v for c, v in values.items()})
+        for column, value in values.items():
+            record.theirs[column] = Said(moment, value, now["fields"][FIELDS[column]], busy)
+        self._tell(record)
+
+    def crm_delete(self, record: Record) -> None:
+        now = self.in_crm(record)
+        if now is None or now["deleted"]:
+            return
+        self.sandbox.delete("Contact", now["id"])
+        record.lives.append((next(self._moments), "theirs", "delete"))
+        self._tell(record)
+
+    def crm_undelete(self, record: Record) -> None:
+        now = self.in_crm(record)
+        if now is None or not now["deleted"]:
+            return
+        self.sandbox.undelete("Contact", now["id"])
+        record.lives.append((next(self._moments), "theirs", "undelete"))
+        self._tell(record)
+
+    def crm_merge(self, winner: Record, loser: Record) -> None:
+        kept, gone = self.in_crm(winner), self.in_crm(loser)
+        if winner is loser or kept is None or gone is None or kept["deleted"] or gone["deleted"]:
+            return
+        self.sandbox.merge("Contact", kept["id"], [gone["id"]])
+        loser.lives.append((next(self._moments), "theirs", "delete"))
+        self._tell(winner)
+        self._tell(loser)
+
+    def _busy(self, record: Record) -> bool:
+        """Whether a write of the record is on its way or not read back yet. A CRM edit in between cannot be told
+        from what the CRM made of that write; that window is documented."""
+        return bool(
+            self.rows(
+                """SELECT FROM crm_assets.outbox WHERE (row_id = %(row)s OR id = %(id)s)
+                      AND state IN ('sending', 'unknown')
+                   UNION ALL SELECT FROM crm_assets.floor WHERE id = %(id)s""".replace("%(row)s", "%s").replace(
+                    "%(id)s", "%s"
+                ),
+                record.row_id,
+                record.id,
+                record.id,
+            )
+        )
+
+    def _tell(self, record: Record) -> None:
+        assert record.id is not None
+        self.hints.append(Change(uuid.uuid4().hex, "Contact", record.id, "update"))
+
+    def deliver(self, which: list[Change]) -> None:
+        with self.db.transaction() as conn:
+            inbox.add(conn, "salesforce", which)
+
+    def decide(self, winner: str) -> None:
+        """A person settles the oldest open conflict."""
+        self.rows(
+            """SELECT crm_assets.resolve(conflict_id, %s) FROM (
+                   SELECT conflict_id FROM crm_assets.conflict WHERE state = 'open' ORDER BY conflict_id LIMIT 1) c""",
+            winner,
+        )
+
+    # What runs between them.
+
+    @staticmethod
+    def drain(process: Process) -> None:
+        drain(process.db, process.connection.connector, process.connection.objects)
+
+    @staticmethod
+    def read_events(process: Process) -> None:
+        events.drain(process.db, process.connection.connector, process.connection.objects)
+
+    @staticmethod
+    def sync(process: Process, mode: Any = "incremental") -> None:
+        connection = process.connection
+        try:
+            sync(process.db, process.home, connection.connector, connection.objects["contact"], mode)
+        except Busy:
+            return
+
+    def time_passes(self) -> None:
+        """Pauses and leases end, and the vendor's longest time is over: no call is under way here."""
+        self.rows("UPDATE crm_assets.cursor SET lease_until = clock_timestamp() WHERE lease_until IS NOT NULL")
+        self.rows("UPDATE crm_assets.inbox SET next_try_at = clock_timestamp() WHERE state IN ('pending', 'claimed')")
+        self.rows(
+            """UPDATE crm_assets.outbox SET next_try_at = clock_timestamp(), sent_at = sent_at - interval '1 minute'
+                WHERE state IN ('pending', 'unknown')"""
+        )
+
+    def under_way(self) -> list[dict[str, Any]]:
+        return self.rows(
+            """SELECT seq, state, reason FROM crm_assets.outbox WHERE state IN ('pending', 'sending', 'unknown')
+               UNION ALL SELECT seq, state, reason FROM crm_assets.inbox WHERE state IN ('pending', 'claimed')"""
+        )
+
+    def settle(self) -> None:
+        main = self.processes[0]
+        for _ in range(25):
+            self.time_passes()
+            self.drain(main)
+            self.read_events(main)
+            if not self.under_way():
+                return
+        raise AssertionError(f"it does not come to rest: {self.under_way()}")
+
+    # What must hold when it is quiet.
+
+    def quiet(self) -> None:
+        """Ordinary runs until nothing is under way; then the ends are equal, or what differs is told."""
+        self.sandbox.clear_faults()
+        self.end_transaction()
+        self.hints.clear()
+        main = self.processes[0]
+        self.time_passes()
+        self.settle()
+        self.sync(main, "full")
+        self.settle()
+        self._judge()
+        found = reconcile(main.db, main.connection.connector, self.obj)
+        assert found.complete and not found.repaired, found
+        self._no_echo()
+
+    def _no_echo(self) -> None:
+        """Once quiet, another round of everything writes nothing, anywhere."""
+        main = self.processes[0]
+        made = self.rows("SELECT count(*) FROM crm_assets.outbox WHERE split_of IS NULL")[0]["count"]
+        assert made == self.captured, f"{made} outbox rows for {self.captured} writes of the product"
+        before = (
+            self.rows("SELECT row_id, xmin::text FROM salesforce.contact ORDER BY row_id"),
+            self.sandbox.records("Contact"),
+        )
+        self.deliver([Change(uuid.uuid4().hex, "Contact", r.id, "update") for r in self.records if r.id is not None])
+        self.read_events(main)
+        self.drain(main)
+        after = (
+            self.rows("SELECT row_id, xmin::text FROM salesforce.contact ORDER BY row_id"),
+            self.sandbox.records("Contact"),
+        )
+        assert after == before, "something was written without a cause"
+
+    def _judge(self) -> None:
+        crm = self.sandbox.records("Contact")
+        rows = {row["row_id"]: row for row in self.rows("SELECT * FROM salesforce.contact")}
+        by_id = {row["id"]: row for row in rows.values() if row["id"] is not None}
+        assert len({one["fields"]["LastName"] for one in crm.values()}) == len(crm), "a record was created twice"
+        outboxes: dict[Any, list[dict[str, Any]]] = {}
+        for o in self.rows("SELECT * FROM crm_assets.outbox ORDER BY seq"):
+            outboxes.setdefault(o["row_id"], []).append(o)
+        known: set[Any] = set()
+        for record in self.records:
+            one = self.in_crm(record, crm)
+            row = rows.get(record.row_id) or by_id.get(record.id)
+            if row is not None:
+                known.add(row["row_id"])
+            outbox = outboxes.get(record.row_id, [])
+            self._judge_life(record, one, row, outbox)
+            if one is not None and not one["deleted"] and row is not None:
+                for column in FIELDS:
+                    if column in record.ours or column in record.theirs:
+                        self._judge_field(record, column, one["fields"][FIELDS[column]], row[column], outbox)
+        assert known == set(rows), "a row that nobody made"
+
+    def _judge_life(
+        self, record: Record, one: dict[str, Any] | None, row: dict[str, Any] | None, outbox: list[dict[str, Any]]
+    ) -> None:
+        there, here = one is not None and not one["deleted"], row is not None
+        waiting = [o for o in outbox if o["state"] in ("conflict", "rejected", "unknown")]
+        if there != here:
+            assert waiting, f"{record.name} is {'only' if there else 'not'} in the CRM, and nothing says why"
+        elif record.untouched_death:
+            fought = self.rows("SELECT FROM crm_assets.conflict WHERE row_id = %s", record.row_id)
+            # A person, a policy or the CRM itself did not let the delete be.
+            gave_in = any(o["op"] == "delete" and o["state"] in ("discarded", "rejected") for o in outbox)
+            assert not there or fought or gave_in, f"{record.name} was deleted and is back"
+        elif record.immortal:
+            assert there, f"{record.name} is gone, and nobody deleted it"
+
+    def _judge_field(
+        self, record: Record, column: str, there: str | None, here: str | None, outbox: list[dict[str, Any]]
+    ) -> None:
+        ours, theirs = record.ours.get(column), record.theirs.get(column)
+        what = f"{record.name}.{column}: CRM {there}, mirror {here}, ours {ours}, theirs {theirs}"
+        lost = [o for o in outbox if ours and (o["new"] or {}).get(column) == ours.value]
+        gave_up = any(o["state"] in ("discarded", "rejected") for o in lost) or self._discarded_later(outbox, column)
+        if there != here:
+            told = self.rows(
+                "SELECT FROM crm_assets.conflict WHERE row_id = %s AND field = %s AND state = 'open'",
+                record.row_id,
+                column,
+            )
+            assert told and ours and here == ours.value, f"they differ, and no conflict says so: {what}"
+            return
+        assert there in {ours and ours.value, theirs and theirs.value} or gave_up, f"neither side's last value: {what}"
+        if ours is not None and there != ours.value:
+            later = theirs is not None and theirs.moment > ours.moment
+            assert later or gave_up, f"our update was lost: {what}"
+        if theirs is not None and there != theirs.value:
+            knew = ours is not None and ours.saw == theirs.value
+            free = theirs.busy or POLICY[column] in ("product_wins",)
+            ruled = self.rows(
+                "SELECT FROM crm_assets.conflict WHERE row_id = %s AND field = %s AND theirs = to_jsonb(%s::text)",
+                record.row_id,
+                column,
+                theirs.value,
+            )
+            assert knew or free or ruled, f"their update was overwritten unseen: {what}"
+
+    @staticmethod
+    def _discarded_later(outbox: list[dict[str, Any]], column: str) -> bool:
+        """The value left with an earlier write that had folded it in, and that write was given up."""
+        return any(column in (o["new"] or {}) and o["state"] in ("discarded", "rejected") for o in outbox)
+
+
+def live(sandbox: Sandbox, url: str, writer: str, home: Path) -> Iterator[World]:
+    world = World(sandbox, url, writer, home)
+    yield world
+    world.close()
