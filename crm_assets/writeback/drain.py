@@ -50,7 +50,12 @@ def drain(
         chosen = [obj for obj in parents_first(objects) if only in (None, obj.table)]
         try:
             for obj in chosen:
-                resolve_unknown(db, connector, obj, report)
+                try:
+                    resolve_unknown(db, connector, obj, report)
+                except QuotaExhausted:
+                    raise
+                except (RetriableError, RejectedError) as error:
+                    report.stopped = str(error)
             left = limit
             for obj in chosen:
                 left = _drain_object(db, connector, obj, own, report, left)

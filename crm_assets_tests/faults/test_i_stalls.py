@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -70,6 +71,22 @@ def test_F59_one_object_that_fails_stops_no_other_and_is_seen(link: Link) -> Non
     link.sandbox.clear_faults()
     link.settle()
     equal(link, "Account")
+
+
+def test_F59_a_look_up_that_fails_stops_no_other_object(link: Link) -> None:
+    """The same where the CRM is only asked what became of a write: the other objects are sent all the same."""
+    account, contact = uuid.uuid4(), uuid.uuid4()
+    link.rows("INSERT INTO salesforce.account (row_id, name) VALUES (%s, 'Unsure')", account)
+    link.sandbox.faults({"kind": "500", "path": "/composite/sobjects/Account"})
+    link.write_back()
+    assert writes(link, account, "state") == [("unknown",)]
+    link.rows("INSERT INTO salesforce.contact (row_id, last_name) VALUES (%s, 'Sure')", contact)
+    link.sandbox.faults({"kind": "503", "path": "/query.*Account", "times": 50})
+    assert "503" in (link.write_back().stopped or "")
+    assert writes(link, contact, "state") == [("confirmed",)]
+    link.sandbox.clear_faults()
+    link.settle()
+    assert writes(link, account, "state") == [("confirmed",)]
 
 
 def test_F60_a_change_during_the_first_load_is_not_undone_by_it(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
