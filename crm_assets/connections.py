@@ -144,6 +144,8 @@ class ConnectionSpec(_Strict):
     """Schema, group and asset prefix."""
     connector: str
     url: str
+    enabled: bool = True
+    """False: the connection is left out, as if it were not defined."""
     credentials: dict[str, str] = {}
     """Names of environment variables, by credential."""
     schedule: str = "* * * * *"
@@ -225,7 +227,7 @@ class ConnectionSpec(_Strict):
 
 
 def load_connections(defs_dir: Path) -> dict[str, ConnectionSpec]:
-    """All connections below ``defs_dir``, by name. ConfigurationError names file, line, key and remedy."""
+    """All enabled connections below ``defs_dir``, by name. ConfigurationError names file, line, key and remedy."""
     found: dict[str, tuple[Path, ConnectionSpec]] = {}
     for path in sorted(defs_dir.rglob("defs.yaml")):
         for document, lines in _documents(path):
@@ -238,7 +240,7 @@ def load_connections(defs_dir: Path) -> dict[str, ConnectionSpec]:
                     f"{found[spec.connection][0]} already; give one of them another name"
                 )
             found[spec.connection] = path, spec
-    return {name: spec for name, (_, spec) in found.items()}
+    return {name: spec for name, (_, spec) in found.items() if spec.enabled}
 
 
 def parse(attributes: Mapping[str, Any], path: Path, lines: Lines) -> ConnectionSpec:

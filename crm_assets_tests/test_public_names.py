@@ -79,3 +79,36 @@ def test_schedules_and_sensors(definitions: dg.Definitions) -> None:
         ("salesforce_reconcile", "17 3 * * *"),
     }
     assert sorted(one.name for one in repository.sensor_defs) == ["salesforce_alerts", "salesforce_dispatcher"]
+
+
+def test_asset_keys_of_hubspot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRM_ASSETS_HOME", str(tmp_path))
+    graph = build(load_connections(Path(crm_assets.__file__).parent / "defs")["hubspot"]).resolve_asset_graph()
+    records = ("contacts", "companies", "deals", "tickets", "products", "line_items")
+    activities = ("calls", "emails", "meetings", "notes", "tasks")
+    associations = (
+        "contacts_to_companies",
+        "deals_to_contacts",
+        "deals_to_companies",
+        "deals_to_line_items",
+        "tickets_to_contacts",
+        "notes_to_contacts",
+    )
+    written = (*records, *activities, *associations)
+    tables = (*written, "owners", "pipelines", "pipeline_stages")
+    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == {
+        *(f"hubspot_api/{table}" for table in tables),
+        *(f"hubspot/{table}" for table in tables),
+        *(f"hubspot_writeback/{table}" for table in written),
+    }
+
+
+def test_a_connection_without_its_url_is_left_out_beside_a_real_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    defs = Path(crm_assets.__file__).parent / "defs"
+    assert {"salesforce", "hubspot"} <= set(load_connections(defs))
+    monkeypatch.setenv("HUBSPOT_URL", "https://api.hubapi.com")
+    assert list(load_connections(defs)) == ["hubspot"]
+    monkeypatch.setenv("SALESFORCE_URL", "https://acme.my.salesforce.com")
+    assert {"salesforce", "hubspot"} <= set(load_connections(defs))
+    monkeypatch.delenv("HUBSPOT_URL")
+    assert "hubspot" not in load_connections(defs)

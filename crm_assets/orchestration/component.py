@@ -38,6 +38,8 @@ class CrmConnection(ConnectionSpec, dg.Component, dg.Resolvable):
         # Late, so that `dg check yaml` and `dg list components` do not load the engine.
         from crm_assets.orchestration.build import build
 
+        if not self.enabled:
+            return dg.Definitions()
         if not self.objects:
             raise ConfigurationError(f"connection {self.connection}: objects is empty; name at least one object")
         return build(self)

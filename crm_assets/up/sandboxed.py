@@ -1,4 +1,8 @@
-"""Without SALESFORCE_URL everything works against the local sandbox: its address, its credentials, its quick times."""
+"""Without any CRM's URL everything works against the local sandbox: its address, its credentials, its quick times.
+
+With one CRM's URL set, that one is real and the others are left out (``enabled`` in their defs.yaml): the made-up
+records of a sandbox do not belong beside real ones.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,8 @@ from collections.abc import Mapping
 from crm_assets.connections import ConnectionSpec
 from crm_assets.up.options import GRPC_PORT
 
-URL = "SALESFORCE_URL"
+URLS = ("SALESFORCE_URL", "HUBSPOT_URL")
+"""One for each connection of the default defs."""
 
 _WITHIN = {
     "SALESFORCE_CLIENT_ID": "sandbox",
@@ -19,17 +24,23 @@ _WITHIN = {
     "SALESFORCE_CALL_TIMEOUT_SECONDS": "10",
     # Its org has Change Data Capture switched on for every object.
     "SALESFORCE_PUBSUB_TOPICS": "/data/ChangeEvents",
+    "HUBSPOT_TOKEN": "sandbox",
+    "HUBSPOT_CLIENT_SECRET": "sandbox",
+    "HUBSPOT_LONGEST_CALL_SECONDS": "20",
+    "HUBSPOT_CALL_TIMEOUT_SECONDS": "10",
+    "HUBSPOT_INDEX_LAG_SECONDS": "1",
 }
 
 
 def wanted(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether no CRM is configured."""
-    return not environment.get(URL)
+    return not any(environment.get(name) for name in URLS)
 
 
 def use(url: str, pubsub: str | None = None) -> None:
     """Point this process, and those it starts, to the sandbox at ``url``; what is set already stays."""
-    os.environ[URL] = url
+    for name in URLS:
+        os.environ[name] = url
     os.environ.setdefault("SALESFORCE_PUBSUB_ENDPOINT", pubsub or f"127.0.0.1:{GRPC_PORT}")
     for name, value in _WITHIN.items():
         os.environ.setdefault(name, value)
