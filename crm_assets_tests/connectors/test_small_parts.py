@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from crm_assets.connectors.salesforce import soql, webhook
+from crm_assets.connectors import signed_form
+from crm_assets.connectors.salesforce import soql
 from crm_assets.connectors.salesforce.equality import same
 from crm_assets.core.model import Field, FieldType, Object, Window
 
@@ -68,7 +69,7 @@ def _delivery(body: bytes, secret: str = "s", at: int = 1_000_000) -> dict[str, 
 
 def test_a_signed_delivery_is_read() -> None:
     body = json.dumps({"connection": "salesforce", "events": [_EVENT]}).encode()
-    (change,) = webhook.parse("s", _delivery(body), body, now=1_000_000)
+    (change,) = signed_form.parse("s", _delivery(body), body, now=1_000_000)
     assert (change.event_id, change.object, change.record_id, change.change) == ("e1", "Contact", "003", "update")
 
 
@@ -76,15 +77,15 @@ def test_a_signed_delivery_is_read() -> None:
 def test_forged_old_and_future_deliveries_are_refused(secret: str, late: int) -> None:
     body = json.dumps({"events": [_EVENT]}).encode()
     with pytest.raises(PermissionError):
-        webhook.parse("s", _delivery(body, secret), body, now=1_000_000 + late)
+        signed_form.parse("s", _delivery(body, secret), body, now=1_000_000 + late)
 
 
 def test_a_changed_body_and_a_missing_signature_are_refused() -> None:
     body = json.dumps({"events": [_EVENT]}).encode()
     with pytest.raises(PermissionError):
-        webhook.parse("s", _delivery(body), body + b" ", now=1_000_000)
+        signed_form.parse("s", _delivery(body), body + b" ", now=1_000_000)
     with pytest.raises(PermissionError):
-        webhook.parse("s", {}, body, now=1_000_000)
+        signed_form.parse("s", {}, body, now=1_000_000)
 
 
 @pytest.mark.parametrize(
@@ -92,4 +93,4 @@ def test_a_changed_body_and_a_missing_signature_are_refused() -> None:
 )
 def test_signed_nonsense_is_malformed(body: bytes) -> None:
     with pytest.raises(ValueError):
-        webhook.parse("s", _delivery(body), body, now=1_000_000)
+        signed_form.parse("s", _delivery(body), body, now=1_000_000)

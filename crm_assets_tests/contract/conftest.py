@@ -28,6 +28,8 @@ def shared(vendor: Vendor) -> Iterator[Crm]:
         sandbox = Sandbox(Path(folder) / "data", connection=vendor.name, seed_dir=seed)
         if vendor.name == "hubspot":
             sandbox.limits(calls_10s=100_000, search_1s=100_000)
+        if vendor.name == "netsuite":
+            os.environ["CRM_KEY"] = str(Path(folder) / "data" / "netsuite-key.pem")
         connector = connect(vendor, sandbox.url)
         yield Crm(vendor, sandbox, connector, described(vendor, connector))
         connector.close()

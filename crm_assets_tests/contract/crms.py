@@ -65,16 +65,21 @@ class Vendor:
     event: Callable[[str], Any]
     """The body that tells of a change of a record."""
     limit: str
-    """A limit that replies tell of."""
+    """A limit of the vendor, by the name that it has in the budgets."""
     unknown: str
     """An id that is well formed and nobody's."""
     write_path: str
     read_path: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    told: bool = True
+    """Whether replies tell how much of the limit is used."""
+    undeletes: bool = True
+    answers_writes: bool = True
+    """Whether a write that is done is answered with a body, which can be cut off."""
     lists_deletes: bool = True
 
 
-def _salesforce_headers(secret: str, url: str, body: bytes, at: float) -> dict[str, str]:
+def _generic_headers(secret: str, url: str, body: bytes, at: float) -> dict[str, str]:
     stamp = str(int(at))
     digest = hmac.new(secret.encode(), stamp.encode() + b"." + body, hashlib.sha256).hexdigest()
     return {"X-Crm-Timestamp": stamp, "X-Crm-Signature": f"sha256={digest}"}
@@ -109,7 +114,7 @@ SALESFORCE = Vendor(
     seed=lambda n: {"Id": f"003{n:012d}", "LastName": f"N{n}", "FirstName": "S", "SystemModstamp": SHARED_TIME},
     credentials={"client_id": "CRM_ID", "client_secret": "CRM_SECRET", "webhook_secret": "CRM_HOOK"},
     renewing={"client_id": "CRM_ID", "client_secret": "CRM_SECRET"},
-    deliver=_salesforce_headers,
+    deliver=_generic_headers,
     event=lambda record_id: {
         "connection": "salesforce",
         "events": [{"id": "e1", "object": "Contact", "record_id": record_id, "change": "updated"}],
@@ -144,8 +149,49 @@ HUBSPOT = Vendor(
     read_path="/contacts",
 )
 
-VENDORS = (SALESFORCE, HUBSPOT)
-VARIABLES = ("CRM_ID", "CRM_SECRET", "CRM_HOOK", "CRM_TOKEN", "CRM_REFRESH")
+_NETSUITE_CREDENTIALS = {
+    "client_id": "CRM_ID",
+    "certificate_id": "CRM_CERTIFICATE",
+    "private_key": "CRM_KEY",
+    "webhook_secret": "CRM_HOOK",
+}
+
+NETSUITE = Vendor(
+    name="netsuite",
+    object="customer",
+    external_id="externalId",
+    text=("phone", "phone"),
+    good=lambda n: {"company_name": f"Good {n} {uuid.uuid4().hex[:8]}", "phone": "020 7946 0111"},
+    bad={"company_name": "Bad", "email": "no address"},
+    seed=lambda n: {
+        "id": str(50_000 + n),
+        "companyName": f"N{n}",
+        "phone": "S",
+        "lastModifiedDate": SHARED_TIME,
+    },
+    credentials=_NETSUITE_CREDENTIALS,
+    renewing=_NETSUITE_CREDENTIALS,
+    deliver=_generic_headers,
+    event=lambda record_id: {
+        "event": "edit",
+        "recordType": "customer",
+        "id": record_id,
+        "at": "2026-07-29T08:34:00Z",
+        "account": "1234567",
+    },
+    limit="concurrency",
+    told=False,
+    unknown="99999999",
+    write_path="/record/v1/customer",
+    read_path="/suiteql",
+    undeletes=False,
+    answers_writes=False,
+)
+
+VENDORS = (SALESFORCE, HUBSPOT, NETSUITE)
+VARIABLES = ("CRM_ID", "CRM_SECRET", "CRM_HOOK", "CRM_TOKEN", "CRM_REFRESH", "CRM_CERTIFICATE")
+SECRETS = ("token", "client_secret", "private_key")
+"""Credentials that alone make a log-in possible."""
 
 
 @dataclass

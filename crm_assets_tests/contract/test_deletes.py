@@ -28,6 +28,8 @@ def test_a_deleted_record_is_listed_and_no_longer_read(crm: Crm) -> None:
 
 
 def test_an_undeleted_record_is_read_again(crm: Crm) -> None:
+    if not crm.vendor.undeletes:
+        return
     record_id = _create(crm, 3)
     crm.sandbox.delete(crm.vendor.object, record_id)
     crm.sandbox.undelete(crm.vendor.object, record_id)

@@ -9,6 +9,8 @@ from crm_assets_tests.contract.crms import Crm
 
 
 def test_replies_tell_of_the_limit(crm: Crm) -> None:
+    if not crm.vendor.told:
+        return
     crm.connector.fetch(crm.obj, crm.ids[:1])
     limit = crm.gate.limits[crm.vendor.limit]
     assert 0 < limit.used < limit.limit

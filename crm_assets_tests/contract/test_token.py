@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crm_assets.core.errors import ConfigurationError
-from crm_assets_tests.contract.crms import Crm, connect, described
+from crm_assets_tests.contract.crms import SECRETS, Crm, connect, described
 
 
 def test_a_token_that_ends_in_the_middle_is_renewed(crm: Crm) -> None:
@@ -26,7 +26,7 @@ def test_a_token_that_ends_in_the_middle_is_renewed(crm: Crm) -> None:
 def test_wrong_credentials_name_their_variables(crm: Crm, monkeypatch: pytest.MonkeyPatch) -> None:
     for credentials in (crm.vendor.credentials, crm.vendor.renewing):
         connector = connect(crm.vendor, crm.sandbox.url, credentials)
-        secret = next(name for name in ("token", "client_secret") if name in credentials)
+        secret = next(name for name in SECRETS if name in credentials)
         monkeypatch.setenv(credentials[secret], "wrong")
         with pytest.raises(ConfigurationError, match=credentials[secret]) as told:
             connector.describe(crm.vendor.object)
@@ -36,7 +36,7 @@ def test_wrong_credentials_name_their_variables(crm: Crm, monkeypatch: pytest.Mo
 
 def test_a_missing_variable_is_named(crm: Crm, monkeypatch: pytest.MonkeyPatch) -> None:
     connector = connect(crm.vendor, crm.sandbox.url)
-    secret = next(name for name in ("token", "client_secret") if name in crm.vendor.credentials)
+    secret = next(name for name in SECRETS if name in crm.vendor.credentials)
     monkeypatch.delenv(crm.vendor.credentials[secret])
     with pytest.raises(ConfigurationError, match=crm.vendor.credentials[secret]):
         connector.describe(crm.vendor.object)

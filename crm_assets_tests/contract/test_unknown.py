@@ -14,6 +14,8 @@ from crm_assets_tests.plugins.sandbox import wait_until
 
 @pytest.mark.parametrize(("kind", "done"), [("timeout_after", True), ("timeout_before", False), ("truncate", True)])
 def test_a_write_without_a_whole_reply_is_unknown(crm: Crm, kind: str, done: bool) -> None:
+    if kind == "truncate" and not crm.vendor.answers_writes:
+        return
     create = crm.create(1)
     crm.sandbox.faults({"kind": kind, "path": crm.vendor.write_path})
     (outcome,) = crm.connector.write(crm.obj, [create])

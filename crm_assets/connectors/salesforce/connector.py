@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
+from crm_assets.connectors import signed_form
 from crm_assets.connectors.base import Acknowledgement, ConnectionConfig, Gate
-from crm_assets.connectors.salesforce import changes, failures, outbound, reading, soql, webhook, writing
+from crm_assets.connectors.salesforce import changes, failures, outbound, reading, soql, writing
 from crm_assets.connectors.salesforce.client import Client
 from crm_assets.connectors.salesforce.describe import to_object
 from crm_assets.connectors.salesforce.equality import same
@@ -123,7 +124,7 @@ class SalesforceConnector:
         secret = self.config.secret("webhook_secret")
         if outbound.is_one(body):
             return outbound.parse(secret, self._client.organization, body, url)
-        return webhook.parse(secret, headers, body)
+        return signed_form.parse(secret, headers, body)
 
     def acknowledgement(self, body: bytes) -> Acknowledgement | None:
         return Acknowledgement("text/xml; charset=utf-8", outbound.ACKNOWLEDGED) if outbound.is_one(body) else None
