@@ -19,7 +19,7 @@ from psycopg.errors import LockNotAvailable
 
 from crm_assets.core.model import Guard, Object
 from crm_assets.store import apply_single, guards, merges, setaside
-from crm_assets.store.apply_sql import TEMPORARY, ApplySql
+from crm_assets.store.apply_sql import TEMPORARY, UNSETTLED, ApplySql
 from crm_assets.store.database import Conn, Database, as_sync_role, statement
 
 BATCH = 5_000
@@ -207,7 +207,15 @@ def _links(db: Database, q: ApplySql) -> None:
     if column is not None:
         alike = statement("s.{external} = u.row_id::text", external=sql.Identifier(column))
     elif q.obj.natural_key:
-        alike = sql.SQL("NOT s._deleted AND ") + q.alike("u", "s")
+        # A record that we are about to delete is not what a later create of the same name will make.
+        alike = q.alike("u", "s") + statement(
+            f""" AND NOT s._deleted AND NOT EXISTS (
+                SELECT FROM crm_assets.outbox d
+                 WHERE d.connection = {{connection}} AND d.object = {{object}} AND d.op = 'delete' AND d.id = s.id
+                   AND d.state IN {UNSETTLED})""",
+            connection=sql.Literal(q.connection),
+            object=sql.Literal(q.obj.table),
+        )
     else:
         return
     keys = sql.SQL(", ").join([sql.Identifier("row_id"), *(sql.Identifier(c) for c in q.obj.natural_key)])

@@ -318,9 +318,12 @@ class ApplySql:
         if self.obj.external_id is not None or not self.obj.createable:
             return sql.SQL("true")
         if self.obj.natural_key:
-            return self._make(
-                "NOT EXISTS (SELECT FROM {mirror} m WHERE m.id IS NULL AND {alike})", alike=self.alike("m", "s")
+            # What a create leaves to the CRM may have become anything.
+            alike = sql.SQL(" AND ").join(
+                statement("(m.{c} = s.{c} OR m.{c} IS NULL)", c=sql.Identifier(column))
+                for column in self.obj.natural_key
             )
+            return self._make("NOT EXISTS (SELECT FROM {mirror} m WHERE m.id IS NULL AND {alike})", alike=alike)
         return self._make(
             """NOT EXISTS (SELECT FROM {stage} r WHERE r.id = s.id AND r._source = 'reply')
                AND NOT EXISTS (SELECT FROM crm_assets.outbox o WHERE {in_flight})""",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -164,3 +165,25 @@ def test_a_child_waits_for_the_record_it_belongs_to(edges: Mirror, make_mirror: 
 def test_a_child_cannot_be_changed_only_made_and_removed(edges: Mirror) -> None:
     with pytest.raises(Exception, match="label"):
         edges.write("UPDATE salesforce.contact_to_group SET label = 'z'")
+
+
+def test_an_echo_that_beats_the_reply_makes_no_second_row(make_mirror: MakeMirror, worker: Worker) -> None:
+    """Also where the create left a part of the name to the CRM."""
+    edges = make_mirror(replace(EDGE, natural_key=("from_id", "to_id", "label")))
+    edges.write(_INSERT, "a", "z")
+    (create,) = edges.claim(worker)
+    edges.observe(_child("a", "z", label="Default"), source=Source.ID)
+    edges.apply()
+    assert list(edges.rows()) == [None]
+    edges.settle(create, "confirmed", id="a:z")
+    edges.observe(_child("a", "z", label="Default"), source=Source.ID)
+    edges.apply()
+    assert {k: (r["row_id"], r["label"]) for k, r in edges.rows().items()} == {"a:z": (create.row_id, "Default")}
+
+
+def test_made_again_it_does_not_take_over_what_is_being_deleted(edges: Mirror) -> None:
+    edges.write("DELETE FROM salesforce.contact_to_group WHERE id = 'a:x'")
+    edges.write(_INSERT, "a", "x")
+    _read(edges, ["a"], _child("a", "x"), _child("a", "y", label="old"))
+    edges.apply()
+    assert sorted(str(record_id) for record_id in edges.rows()) == ["None", "a:y", "b:x"]
