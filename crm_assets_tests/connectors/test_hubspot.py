@@ -8,9 +8,12 @@ import pytest
 
 from crm_assets.connectors.hubspot import records
 from crm_assets.core.model import Window
+from crm_assets.events.receiver import app
+from crm_assets_tests.events.serving import serving
 from crm_assets_tests.plugins import hubspot_api as api
 from crm_assets_tests.plugins.hubspot import MakeHubspot
 from crm_assets_tests.plugins.linked import Link
+from crm_assets_tests.plugins.sandbox import wait_until
 
 INSERT = "INSERT INTO hubspot.contacts_to_companies (from_id, to_id, type, label) VALUES (%s, %s, %s, %s)"
 
@@ -99,3 +102,19 @@ def test_a_large_archive_is_looked_through_when_the_sweep_is_due(make_hubspot: M
     assert {
         d.id for d in link.connector.deletes(obj, Window(now + timedelta(hours=1), now + timedelta(hours=1)))
     } == set()
+
+
+def test_the_sandboxs_webhooks_are_believed_and_bring_records_and_associations(link: Link) -> None:
+    one, other = _pair(link)
+    with serving(app(link.db, {"hubspot": link.connector})) as url:
+        link.sandbox.subscribe(f"{url}/webhooks/hubspot")
+        link.sandbox.update("contacts", one, jobtitle="Told")
+        api.associate(link.sandbox, "contacts", one, "companies", other)
+        known = (
+            "SELECT count(DISTINCT object) FROM crm_assets.inbox WHERE object IN ('contacts', 'contacts_to_companies')"
+        )
+        wait_until(lambda: link.value(known) == 2, 20)
+    link.read_events()
+    assert link.value("SELECT jobtitle FROM hubspot.contacts WHERE id = %s", one) == "Told"
+    there, here = _between(link, one, other)
+    assert there == here and "279" in there
