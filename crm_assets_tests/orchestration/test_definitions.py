@@ -124,10 +124,12 @@ def test_what_runs_by_itself_runs_from_the_start(definitions: dg.Definitions) ->
         "salesforce_checks",
         "salesforce_reconcile",
     }
-    (sensor,) = definitions.sensors or []
-    assert isinstance(sensor, dg.SensorDefinition)
-    assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
-    assert sensor.minimum_interval_seconds == 4
+    sensors = [one for one in definitions.sensors or [] if isinstance(one, dg.SensorDefinition)]
+    assert {one.name: one.minimum_interval_seconds for one in sensors} == {
+        "salesforce_dispatcher": 4,
+        "salesforce_alerts": 30,
+    }
+    assert all(one.default_status == dg.DefaultSensorStatus.RUNNING for one in sensors)
 
 
 def test_a_connection_of_read_only_objects_has_no_write_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +141,8 @@ def test_a_connection_of_read_only_objects_has_no_write_back(tmp_path: Path, mon
     keys = {key.to_user_string() for key in definitions.resolve_asset_graph().get_all_asset_keys()}
     assert keys == {"acme_api/user", "acme/user"}
     assert "acme_writeback" not in {job.name for job in definitions.resolve_all_job_defs()}
-    assert [target.job_name for target in definitions.resolve_sensor_def("acme_dispatcher").targets] == ["acme_events"]
+    targets = [target.job_name for target in definitions.resolve_sensor_def("acme_dispatcher").targets]
+    assert targets == ["acme_events", "acme_sync"]
 
 
 def _running(schedule: object) -> bool:
