@@ -9,7 +9,9 @@ pytest_plugins = [
     "crm_assets_tests.plugins.sandbox",
     "crm_assets_tests.plugins.linked",
     "crm_assets_tests.plugins.hubspot",
+    "crm_assets_tests.plugins.netsuite",
 ]
 
-for _name in [name for name in os.environ if name.startswith(("CRM_ASSETS_", "SALESFORCE_", "HUBSPOT_", "DAGSTER_"))]:
+_OURS = ("CRM_ASSETS_", "SALESFORCE_", "HUBSPOT_", "NETSUITE_", "DAGSTER_")
+for _name in [name for name in os.environ if name.startswith(_OURS)]:
     del os.environ[_name]

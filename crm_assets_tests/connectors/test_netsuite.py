@@ -1,0 +1,320 @@
+"""NetSuite, as far as the promises that all connectors share do not say it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from crm_assets.connectors import registry
+from crm_assets.connectors.base import ConnectionConfig
+from crm_assets.connectors.netsuite import NetsuiteConnector, suiteql
+from crm_assets.connectors.netsuite.cast import in_utc
+from crm_assets.connectors.netsuite.webhook import told_as
+from crm_assets.core.errors import ConfigurationError, QuotaExhausted, RejectedError, SchemaChanged
+from crm_assets.core.model import FieldType, Mutation, Object, Op, Result, Value, Window
+from crm_assets_tests.contract.crms import Gate
+from crm_assets_tests.plugins.netsuite import CREDENTIALS, MakeNetsuite, environment
+from crm_assets_tests.plugins.sandbox import Sandbox, wait_until
+
+SEEDED = 1_050
+"""More than one page, all of one second."""
+AT = datetime(2026, 3, 2, 14, 5, 58, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    folder = tmp_path_factory.mktemp("netsuite")
+    (folder / "seed" / "netsuite").mkdir(parents=True)
+    rows = [f"{50_000 + n},N{n},{AT:%Y-%m-%dT%H:%M:%SZ}" for n in range(SEEDED)]
+    text = "\n".join(["id,companyName,lastModifiedDate", *rows])
+    (folder / "seed" / "netsuite" / "customer.csv").write_text(text + "\n", encoding="utf-8")
+    sandbox = Sandbox(folder / "data", connection="netsuite", seed_dir=folder / "seed")
+    yield sandbox
+    sandbox.kill()
+
+
+@pytest.fixture
+def netsuite(account: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[NetsuiteConnector]:
+    for variable, value in environment(account.data_dir).items():
+        monkeypatch.setenv(variable, value)
+    connector = connect(account)
+    yield connector
+    account.clear_faults()
+    connector.close()
+
+
+def connect(account: Sandbox, **options: Any) -> NetsuiteConnector:
+    config = ConnectionConfig(
+        "netsuite", "netsuite", account.url, CREDENTIALS, options, call_timeout=timedelta(seconds=3)
+    )
+    connector = registry.make(config, Gate())
+    assert isinstance(connector, NetsuiteConnector)
+    return connector
+
+
+def gate(netsuite: NetsuiteConnector) -> Gate:
+    assert isinstance(netsuite.gate, Gate)
+    return netsuite.gate
+
+
+def customer(netsuite: NetsuiteConnector) -> Object:
+    return replace(netsuite.describe("customer"), external_id="externalId")
+
+
+def create(seq: int, **values: Value) -> Mutation:
+    return Mutation(seq, Op.CREATE, uuid.uuid4(), None, {"company_name": f"Made {seq}", **values})
+
+
+def order(account: Sandbox, **fields: Any) -> str:
+    """A sales order of two lines."""
+    buyer = account.create("customer", companyName="Buyer")
+    items = [account.create("inventoryItem", itemId=f"I-{uuid.uuid4().hex[:8]}") for _ in range(2)]
+    lines = [{"item": item, "quantity": n, "rate": 2.5} for n, item in enumerate(items, 1)]
+    return account.create("salesOrder", **{"entity": buyer, "item": lines, **fields})
+
+
+def test_types_rights_and_references_come_from_the_catalog(netsuite: NetsuiteConnector) -> None:
+    obj = netsuite.describe("salesOrder")
+    kinds = {
+        name: (obj.by_name[name].type, obj.by_name[name].writable) for name in ("tranDate", "total", "orderStatus")
+    }
+    assert kinds == {
+        "tranDate": (FieldType.DATE, True),
+        "total": (FieldType.NUMBER, False),
+        "orderStatus": (FieldType.TEXT, True),
+    }
+    assert "A" in obj.by_name["orderStatus"].picklist
+    assert obj.by_name["entity"].reference_to == ("customer",) and obj.by_name["entity"].required
+    assert "item" not in obj.by_name and "links" not in obj.by_name
+    items = netsuite.describe("item")
+    assert not items.createable and items.by_name["itemType"].type is FieldType.TEXT
+
+
+def test_a_custom_field_is_described_read_and_written(account: Sandbox, netsuite: NetsuiteConnector) -> None:
+    account.schema("customer", "add", "custentity_tier", type="string")
+    obj = customer(netsuite)
+    (made,) = netsuite.write(obj, [create(1, custentity_tier="gold")])
+    (row,) = netsuite.fetch(obj, [made.id or ""]).table.to_pylist()
+    assert row["custentity_tier"] == "gold"
+    account.schema("customer", "drop", "custentity_tier")
+    with pytest.raises(SchemaChanged):
+        netsuite.fetch(obj, [made.id or ""])
+
+
+def test_a_condition_that_netsuite_refuses_is_no_change_of_the_schema(netsuite: NetsuiteConnector) -> None:
+    obj = replace(customer(netsuite), where="nosuch = 1")
+    with pytest.raises(RejectedError, match="nosuch") as told:
+        list(netsuite.read(obj, None))
+    assert not isinstance(told.value, SchemaChanged)
+    few = replace(obj, where="id < 50010 OR id = 50020")
+    assert netsuite.count(few) == 11 == sum(page.table.num_rows for page in netsuite.read(few, Window(AT, AT + SECOND)))
+
+
+SECOND = timedelta(seconds=1)
+
+
+def test_a_window_of_one_second_has_more_than_a_page(account: Sandbox, netsuite: NetsuiteConnector) -> None:
+    obj = customer(netsuite)
+    pages = list(netsuite.read(obj, Window(AT, AT + SECOND)))
+    ids = [record_id for page in pages for record_id in page.table["id"].to_pylist()]
+    assert len(pages) == 2 and len(ids) == len(set(ids)) and set(ids) >= {str(50_000 + n) for n in range(900)}
+    assert pages[-1].next is None
+    rest = list(netsuite.read(obj, Window(AT, AT + SECOND), pages[0].next))
+    assert [page.table["id"].to_pylist() for page in rest] == [pages[1].table["id"].to_pylist()]
+    assert netsuite.count(obj, Window(AT + SECOND / 2, AT + SECOND)) == 0
+
+
+def test_no_format_of_dates_changes_what_is_read(account: Sandbox, netsuite: NetsuiteConnector) -> None:
+    obj = replace(netsuite.describe("salesOrder"), where="memo = 'dated'")
+    order(account, tranDate="2026-07-04", memo="dated")
+    account.control("POST", "/preferences", {"date_format": "DD/MM/YYYY"})
+    try:
+        (page,) = netsuite.read(obj, None)
+    finally:
+        account.control("POST", "/preferences", {"date_format": "MM/DD/YYYY"})
+    (row,) = page.table.to_pylist()
+    assert row["tran_date"] == date(2026, 7, 4) and row["total"] == Decimal("7.5")
+
+
+def test_deletions_are_listed_with_their_time(account: Sandbox, netsuite: NetsuiteConnector) -> None:
+    obj = netsuite.describe("salesOrder")
+    gone, before = order(account), datetime.now(UTC) - SECOND
+    account.delete("salesOrder", gone)
+    (found,) = [d for d in netsuite.deletes(obj, Window(before, before + timedelta(hours=1))) if d.id == gone]
+    assert before - SECOND <= found.at <= datetime.now(UTC) + SECOND
+    assert not list(netsuite.deletes(obj, Window(None, AT)))
+    assert gone not in {d.id for d in netsuite.deletes(netsuite.describe("customer"), Window(None, found.at))}
+
+
+def test_behind_a_call_without_a_reply_nothing_is_sent(account: Sandbox, netsuite: NetsuiteConnector) -> None:
+    obj = customer(netsuite)
+    writes = [create(n) for n in range(1, 5)]
+    account.faults({"kind": "timeout_after", "path": "/record/v1/customer", "nth": 2})
+    outcomes = netsuite.write(obj, writes)
+    assert [o.result for o in outcomes] == [Result.CONFIRMED, Result.UNKNOWN, Result.RETRY, Result.RETRY]
+    found = netsuite.lookup(obj, [str(m.row_id) for m in writes]).table["external_id"].to_pylist()
+    assert set(found) == {str(m.row_id) for m in writes[:2]}
+
+
+def test_a_refusal_for_calls_at_once_stops_the_batch(account: Sandbox, netsuite: NetsuiteConnector) -> None:
+    obj = customer(netsuite)
+    account.faults({"kind": "429", "path": "/record/v1/customer", "nth": 2})
+    outcomes = netsuite.write(obj, [create(n) for n in range(1, 4)])
+    assert [o.result for o in outcomes] == [Result.CONFIRMED, Result.RETRY, Result.RETRY]
+    assert gate(netsuite).refusals == ["concurrency"]
+    account.faults({"kind": "429", "path": "/record/v1/customer"})
+    with pytest.raises(QuotaExhausted):
+        netsuite.write(obj, [create(1)])
+
+
+def test_without_an_external_id_a_create_is_a_post(account: Sandbox, netsuite: NetsuiteConnector) -> None:
+    obj = netsuite.describe("customer")
+    (made,) = netsuite.write(obj, [create(1, subsidiary="1", is_inactive=True, credit_limit=Decimal("0.1"))])
+    fields = account.alive("customer")[made.id or ""]
+    assert fields["externalId"] is None and fields["subsidiary"] == "1"
+    assert fields["isInactive"] is True and fields["creditLimit"] == 0.1
+
+
+def test_an_error_of_the_server_after_a_write_is_unknown(account: Sandbox, netsuite: NetsuiteConnector) -> None:
+    account.faults({"kind": "500", "path": "/record/v1/customer"})
+    (outcome,) = netsuite.write(customer(netsuite), [create(1)])
+    assert outcome.result is Result.UNKNOWN
+
+
+def test_an_rsa_key_signs_as_well(
+    account: Sandbox, netsuite: NetsuiteConnector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = rsa.generate_private_key(public_exponent=65_537, key_size=3_072)
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    account.control("POST", "/certificates", {"kid": "mine", "public_key": public})
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    monkeypatch.setenv("NETSUITE_PRIVATE_KEY", pem.replace("\n", "\\n"))
+    monkeypatch.setenv("NETSUITE_CERTIFICATE_ID", "mine")
+    connector = connect(account)
+    assert "customer" in connector.object_names()
+    monkeypatch.setenv("NETSUITE_CERTIFICATE_ID", "another")
+    other = connect(account)
+    with pytest.raises(ConfigurationError, match="NETSUITE_CERTIFICATE_ID"):
+        other.object_names()
+    for one in (connector, other):
+        one.close()
+
+
+def test_an_unknown_time_zone_is_refused(account: Sandbox) -> None:
+    with pytest.raises(ConfigurationError, match="Europe/Londn"):
+        connect(account, time_zone="Europe/Londn")
+
+
+def test_lines_are_complete_for_their_orders(account: Sandbox, netsuite: NetsuiteConnector) -> None:
+    obj = netsuite.describe("salesOrder_item")
+    assert obj.parent == "parent_id" and not obj.deletable and obj.version_field is None
+    full, bare = order(account), order(account, item=[])
+    page = netsuite.fetch(obj, [f"{full}:1", bare])
+    assert page.complete_for == (full, bare)
+    shown = [(row["id"], row["parent_id"], row["line"], row["quantity"]) for row in page.table.to_pylist()]
+    assert shown == [(f"{full}:{n}", full, n, Decimal(n)) for n in (1, 2)]
+    everything = list(netsuite.read(obj, None))
+    assert {full, bare} <= {parent for page in everything for parent in page.complete_for}
+    assert netsuite.count(obj) == sum(page.table.num_rows for page in everything)
+
+
+def test_a_line_is_added_and_changed_beside_the_others(account: Sandbox, netsuite: NetsuiteConnector) -> None:
+    obj = netsuite.describe("salesOrder_item")
+    parent = order(account)
+    item = account.alive("salesOrder")[parent]["item"][0]["item"]
+    values: dict[str, Value] = {"parent_id": parent, "item": item, "quantity": Decimal(4), "rate": Decimal("1.5")}
+    twice = [Mutation(n, Op.CREATE, uuid.uuid4(), None, {**values, "line": None}) for n in (1, 2)]
+    assert [o.id for o in netsuite.write(obj, twice)] == [f"{parent}:3", f"{parent}:4"]
+    netsuite.write(obj, [Mutation(3, Op.UPDATE, uuid.uuid4(), f"{parent}:3", {"quantity": Decimal(6)})])
+    quantities = [line["quantity"] for line in account.alive("salesOrder")[parent]["item"]]
+    assert quantities == [1, 2, 6, 4]
+
+
+def test_a_line_whose_number_cannot_be_read_is_unknown(account: Sandbox, netsuite: NetsuiteConnector) -> None:
+    obj = netsuite.describe("salesOrder_item")
+    parent = order(account)
+    item = account.alive("salesOrder")[parent]["item"][0]["item"]
+    account.faults({"kind": "429", "path": "/suiteql", "nth": 2})
+    line = Mutation(1, Op.CREATE, uuid.uuid4(), None, {"parent_id": parent, "item": item, "quantity": Decimal(9)})
+    (outcome,) = netsuite.write(obj, [line])
+    assert outcome.result is Result.UNKNOWN and len(account.alive("salesOrder")[parent]["item"]) == 3
+
+
+def test_times_are_those_of_the_accounts_zone() -> None:
+    berlin = ZoneInfo("Europe/Berlin")
+    assert "'2026-07-04 14:00:00'" in suiteql.instant(datetime(2026, 7, 4, 12, 0, tzinfo=UTC), berlin)
+    assert "'2026-07-04 12:00:01'" in suiteql.instant(datetime(2026, 7, 4, 12, 0, 0, 1, UTC), ZoneInfo("UTC"))
+    shown = pa.array(["2026-07-04T14:00:00", "2026-12-04T13:00:00", None])
+    assert in_utc(shown, berlin).to_pylist() == ["2026-07-04T12:00:00Z", "2026-12-04T12:00:00Z", None]
+
+
+@pytest.mark.parametrize("value", ["1 OR 1 = 1", "", "-1", "١"])
+def test_only_numbers_are_ids(value: str) -> None:
+    with pytest.raises(ValueError):
+        suiteql.number(value)
+
+
+def test_a_change_is_told_to_all_objects_that_show_it() -> None:
+    assert told_as("salesorder") == ["salesOrder", "salesOrder_item"]
+    assert told_as("inventoryitem") == ["item", "inventoryItem"]
+    assert told_as("customrecord_tier") == ["customrecord_tier"]
+
+
+def test_both_directions_through_the_engine(make_netsuite: MakeNetsuite, tmp_path: Path) -> None:
+    link = make_netsuite("customer", "salesOrder", "salesOrder_item", "item")
+    for table in link.connection.objects:
+        report = link.sync(table)
+        assert not report.partial and report.set_aside == 0
+    for name, table in (("customer", "customer"), ("salesOrder", "sales_order")):
+        assert link.value(f"SELECT count(*) FROM netsuite.{table}") == len(link.sandbox.alive(name)) > 0
+    lines = sum(len(fields["item"]) for fields in link.sandbox.alive("salesOrder").values())
+    assert link.value("SELECT count(*) FROM netsuite.sales_order_item") == lines
+
+    item = link.value("SELECT id FROM netsuite.item ORDER BY id LIMIT 1")
+    buyer = link.value("INSERT INTO netsuite.customer (company_name) VALUES ('Acme') RETURNING row_id")
+    bought = link.value(
+        "INSERT INTO netsuite.sales_order (entity, memo) VALUES (%s, 'ours') RETURNING row_id", str(buyer)
+    )
+    link.rows(
+        "INSERT INTO netsuite.sales_order_item (parent_id, item, quantity, rate) VALUES (%s, %s, 3, 2.5)",
+        str(bought),
+        item,
+    )
+    link.settle()
+    assert set(link.states()) == {"confirmed"}
+    made = link.value("SELECT id FROM netsuite.sales_order WHERE row_id = %s", bought)
+    shown = link.sandbox.alive("salesOrder")[made]
+    assert shown["externalId"] == str(bought) and [line["quantity"] for line in shown["item"]] == [3]
+    assert shown["entity"] == link.value("SELECT id FROM netsuite.customer WHERE row_id = %s", buyer)
+    assert link.value("SELECT id FROM netsuite.sales_order_item WHERE parent_id = %s", made) == f"{made}:1"
+
+    link.rows("UPDATE netsuite.sales_order_item SET quantity = 5 WHERE parent_id = %s", made)
+    link.rows("UPDATE netsuite.customer SET phone = '020 7946 0111' WHERE row_id = %s", buyer)
+    link.settle()
+    assert [line["quantity"] for line in link.sandbox.alive("salesOrder")[made]["item"]] == [5]
+
+    gone = next(
+        key for key in link.sandbox.alive("customer") if link.sandbox.alive("customer")[key]["companyName"] != "Acme"
+    )
+    link.sandbox.delete("customer", gone)
+    link.sandbox.update("salesOrder", made, memo="theirs")
+
+    def arrived() -> bool:
+        for table in ("customer", "sales_order", "sales_order_item"):
+            link.sync(table)
+        return link.value("SELECT memo FROM netsuite.sales_order WHERE id = %s", made) == "theirs"
+
+    wait_until(arrived)
+    assert link.value("SELECT count(*) FROM netsuite.customer WHERE id = %s", gone) == 0
+    assert link.value("SELECT total FROM netsuite.sales_order WHERE id = %s", made) == Decimal("12.5")
