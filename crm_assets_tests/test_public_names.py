@@ -103,12 +103,29 @@ def test_asset_keys_of_hubspot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     }
 
 
+def test_asset_keys_of_netsuite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRM_ASSETS_HOME", str(tmp_path))
+    graph = build(load_connections(Path(crm_assets.__file__).parent / "defs")["netsuite"]).resolve_asset_graph()
+    entities, transactions = (
+        ("customer", "contact", "vendor", "employee"),
+        ("sales_order", "invoice", "customer_payment"),
+    )
+    written = (*entities, *transactions, "sales_order_item", "invoice_item")
+    tables = (*written, "item", "subsidiary", "currency")
+    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == {
+        *(f"netsuite_api/{table}" for table in tables),
+        *(f"netsuite/{table}" for table in tables),
+        *(f"netsuite_writeback/{table}" for table in written),
+    }
+
+
 def test_a_connection_without_its_url_is_left_out_beside_a_real_one(monkeypatch: pytest.MonkeyPatch) -> None:
     defs = Path(crm_assets.__file__).parent / "defs"
-    assert {"salesforce", "hubspot"} <= set(load_connections(defs))
+    assert {"salesforce", "hubspot", "netsuite"} <= set(load_connections(defs))
     monkeypatch.setenv("HUBSPOT_URL", "https://api.hubapi.com")
     assert list(load_connections(defs)) == ["hubspot"]
     monkeypatch.setenv("SALESFORCE_URL", "https://acme.my.salesforce.com")
     assert {"salesforce", "hubspot"} <= set(load_connections(defs))
+    assert "netsuite" not in load_connections(defs)
     monkeypatch.delenv("HUBSPOT_URL")
     assert "hubspot" not in load_connections(defs)

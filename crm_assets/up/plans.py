@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 
 from crm_assets.store.database import plain_url
-from crm_assets.up import ports
+from crm_assets.up import ports, sandboxed
 from crm_assets.up.child import Plan
 from crm_assets.up.dagster_home import DagsterHome
 from crm_assets.up.options import Options
@@ -26,8 +26,8 @@ def sandbox(
     home: Path, options: Options, port: int, grpc_port: int | None, vendors: Iterable[str], push: Iterable[str]
 ) -> Plan:
     """The local CRMs of these vendors. Their records are kept below the home."""
-    command = [sys.executable, "-m", "crm_assets.sandbox", "--port", str(port), "--data-dir", str(home / "sandbox")]
-    command += ["--rows", str(options.rows)]
+    command = [sys.executable, "-m", "crm_assets.sandbox", "--port", str(port), "--rows", str(options.rows)]
+    command += ["--data-dir", str(sandboxed.data_dir(home))]
     if options.seed_dir is not None:
         command += ["--seed-dir", str(options.seed_dir.absolute())]
     if grpc_port is not None:

@@ -61,7 +61,7 @@ def run(settings: Settings, options: Options) -> int:
             console.print(f"stopped {name}, left behind by an `up` that was killed")
         chosen = _ports(options)
         if chosen.sandbox is not None:
-            sandboxed.use(_local(chosen.sandbox), f"{ports.HOST}:{chosen.pubsub}")
+            sandboxed.use(_local(chosen.sandbox), settings.home, f"{ports.HOST}:{chosen.pubsub}")
         specs = configured(settings)
         server = _database(settings, stack)
         # From here on, so that the server's own user could reach what it has to.

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from crm_assets.connections import ConnectionSpec
 from crm_assets.up.options import GRPC_PORT
 
-URLS = ("SALESFORCE_URL", "HUBSPOT_URL")
+URLS = ("SALESFORCE_URL", "HUBSPOT_URL", "NETSUITE_URL")
 """One for each connection of the default defs."""
 
 _WITHIN = {
@@ -29,6 +30,11 @@ _WITHIN = {
     "HUBSPOT_LONGEST_CALL_SECONDS": "20",
     "HUBSPOT_CALL_TIMEOUT_SECONDS": "10",
     "HUBSPOT_INDEX_LAG_SECONDS": "1",
+    "NETSUITE_CLIENT_ID": "sandbox",
+    "NETSUITE_CERTIFICATE_ID": "sandbox",
+    "NETSUITE_WEBHOOK_SECRET": "sandbox",
+    "NETSUITE_LONGEST_CALL_SECONDS": "20",
+    "NETSUITE_CALL_TIMEOUT_SECONDS": "10",
 }
 
 
@@ -37,11 +43,17 @@ def wanted(environment: Mapping[str, str] = os.environ) -> bool:
     return not any(environment.get(name) for name in URLS)
 
 
-def use(url: str, pubsub: str | None = None) -> None:
+def data_dir(home: Path) -> Path:
+    """Where the sandbox keeps its records, and the private key that it makes for log-ins."""
+    return home / "sandbox"
+
+
+def use(url: str, home: Path, pubsub: str | None = None) -> None:
     """Point this process, and those it starts, to the sandbox at ``url``; what is set already stays."""
     for name in URLS:
         os.environ[name] = url
     os.environ.setdefault("SALESFORCE_PUBSUB_ENDPOINT", pubsub or f"127.0.0.1:{GRPC_PORT}")
+    os.environ.setdefault("NETSUITE_PRIVATE_KEY", str(data_dir(home) / "netsuite-key.pem"))
     for name, value in _WITHIN.items():
         os.environ.setdefault(name, value)
 

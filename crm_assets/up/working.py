@@ -23,7 +23,7 @@ def settings() -> Settings:
     if sandboxed.wanted():
         running = home.find(found.home)
         url = (running and running.sandbox) or f"http://127.0.0.1:{SANDBOX_PORT}"
-        sandboxed.use(url, running.pubsub if running else None)
+        sandboxed.use(url, found.home, running.pubsub if running else None)
     return found
 
 
