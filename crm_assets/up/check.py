@@ -30,7 +30,8 @@ def check() -> int:
             if obj.write and obj.external_id is None and "_to_" not in table:
                 out.print(
                     f"  {table}: without external_id a create is sent at most once and may stay `unknown`; "
-                    "add a unique external-id text field of 36 characters to the CRM and name it in defs.yaml"
+                    "where the CRM allows it, add a unique external-id text field of 36 characters and name it in "
+                    "defs.yaml"
                 )
     if settings.database_url:
         ensure_reachable(settings.database_url)

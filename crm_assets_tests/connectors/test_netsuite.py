@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,7 +25,7 @@ from crm_assets.connectors.netsuite.cast import in_utc
 from crm_assets.connectors.netsuite.webhook import told_as
 from crm_assets.core.errors import ConfigurationError, QuotaExhausted, RejectedError, SchemaChanged
 from crm_assets.core.model import FieldType, Mutation, Object, Op, Result, Value, Window
-from crm_assets_tests.contract.crms import Gate
+from crm_assets_tests.contract.crms import NETSUITE, Gate
 from crm_assets_tests.plugins.netsuite import CREDENTIALS, MakeNetsuite, environment
 from crm_assets_tests.plugins.sandbox import Sandbox, wait_until
 
@@ -263,6 +265,18 @@ def test_times_are_those_of_the_accounts_zone() -> None:
 def test_only_numbers_are_ids(value: str) -> None:
     with pytest.raises(ValueError):
         suiteql.number(value)
+
+
+def test_two_changes_within_a_second_are_two(netsuite: NetsuiteConnector) -> None:
+    body = {"event": "edit", "recordType": "salesorder", "id": "7", "at": "2026-07-29T08:34:00Z", "account": "1234567"}
+    content = json.dumps(body).encode()
+    headers = NETSUITE.deliver("sandbox", "", content, time.time())
+    first, second = (netsuite.parse_event(headers, content, "") for _ in range(2))
+    assert [(c.object, c.record_id, c.change) for c in first] == [
+        ("salesOrder", "7", "edit"),
+        ("salesOrder_item", "7", "edit"),
+    ]
+    assert len({c.event_id for c in (*first, *second)}) == 4
 
 
 def test_a_change_is_told_to_all_objects_that_show_it() -> None:

@@ -178,6 +178,7 @@ NETSUITE = Vendor(
         "id": record_id,
         "at": "2026-07-29T08:34:00Z",
         "account": "1234567",
+        "eventId": f"e-{record_id}",
     },
     limit="concurrency",
     told=False,

@@ -15,6 +15,7 @@ from crm_assets.core.model import FieldType, Object
 from crm_assets_tests.plugins import hubspot_api
 from crm_assets_tests.plugins.hubspot import MakeHubspot
 from crm_assets_tests.plugins.linked import Link, MakeLink
+from crm_assets_tests.plugins.netsuite import MakeNetsuite
 
 _SEED = Path(os.environ.get("SEED_DIR", Path(__file__).parents[3] / "shared" / "data" / "seed"))
 _COUNTS = {"User": 41, "Account": 85, "Product2": 7, "Opportunity": 8_800, "Lead": 9_240, "Contact": 2_757}
@@ -89,3 +90,20 @@ def test_every_seed_record_of_hubspot_arrives_with_every_field(make_hubspot: Mak
     for (contact,) in link.rows("SELECT id FROM hubspot.contacts ORDER BY id LIMIT 20"):
         found = set(link.rows("SELECT to_id, type FROM hubspot.contacts_to_companies WHERE from_id = %s", contact))
         assert found == hubspot_api.pairs(link.sandbox, "contacts", contact, "companies")
+
+
+@pytest.mark.skipif(not _SEED.is_dir(), reason="no seed files beside the project (SEED_DIR)")
+def test_every_seed_record_of_netsuite_arrives_with_every_field(make_netsuite: MakeNetsuite) -> None:
+    link = make_netsuite("customer", "salesOrder", "salesOrder_item", seed_dir=_SEED)
+    for table, count in {"customer": 85, "sales_order": 4_238}.items():
+        report = link.sync(table)
+        assert not report.partial and report.set_aside == 0
+        truth = _truth(link, link.object(table))
+        assert len(truth) == count and _mirror(link, link.object(table)) == truth
+    link.sync("sales_order_item")
+    wanted = {
+        (f"{key}:{line['line']}", line["item"], Decimal(str(line["amount"])))
+        for key, fields in link.sandbox.alive("salesOrder").items()
+        for line in fields["item"]
+    }
+    assert set(link.rows("SELECT id, item, amount FROM netsuite.sales_order_item")) == wanted

@@ -1,12 +1,14 @@
 """Deliveries of a script in the account: NetSuite itself sends nothing over REST.
 
 They are signed as in the generic form (``connectors.signed_form``). The body is that form, or of one change
-``{"event", "recordType", "id", "at", "account"}``, with an ``eventId`` where the script gives one.
+``{"event", "recordType", "id", "at", "account"}``. A script posts each change once and tells times to the second;
+so only an ``eventId`` makes two posts the same, and without one two changes within a second are two.
 """
 
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -35,5 +37,5 @@ def _changes(event: Mapping[str, Any]) -> Sequence[Change]:
         raise ValueError(f"the delivery is not of the documented form: {error}") from error
     if not record_id.isascii() or not record_id.isdecimal():
         raise ValueError("a record's id in the event is no number")
-    named = event.get("eventId") or f"{event.get('account')}:{record_type}:{record_id}:{what}:{at}"
+    named = words(event, "eventId") if "eventId" in event else uuid.uuid4().hex
     return [Change(f"{named}:{name}", name, record_id, what, moment) for name in told_as(record_type)]
