@@ -8,10 +8,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from psycopg.errors import LockNotAvailable
+
 from crm_assets.connections import ConnectionSpec, ObjectSpec
 from crm_assets.connectors import registry
 from crm_assets.connectors.base import Connector
-from crm_assets.core.errors import ConfigurationError
+from crm_assets.core.errors import Busy, ConfigurationError
 from crm_assets.core.model import Object
 from crm_assets.mirror import sync
 from crm_assets.quota.gate import QuotaGate
@@ -86,7 +88,8 @@ def close_connector(connector: Connector) -> None:
 
 
 def open_connection(settings: Settings, db: Database, spec: ConnectionSpec, lane: str) -> Connection:
-    """The connection with its objects from the stored describe; objects never described are described now.
+    """The connection with its objects from the stored describe; objects never described, or whose describe the CRM
+    has refused, are described now.
 
     An object that the account cannot read is left out; the others work.
     """
@@ -101,7 +104,7 @@ def open_connection(settings: Settings, db: Database, spec: ConnectionSpec, lane
 def described(settings: Settings, db: Database, spec: ConnectionSpec, connector: Connector) -> dict[str, Object]:
     """The configured objects as stored, by table name; those that are missing are described and stored first."""
     stored = catalog.load(db, spec.connection)
-    known = {obj.name for obj in stored.values()}
+    known = {obj.name for obj in stored.values()} - catalog.doubted(db, spec.connection)
     missing = {name: choice for name, choice in spec.objects.items() if name not in known}
     if missing:
         _describe(db, connector, missing)
@@ -132,6 +135,9 @@ def _describe(db: Database, connector: Connector, specs: Mapping[str, ObjectSpec
         except ConfigurationError as error:
             log.error("%s: %s is left out: %s", connector.config.name, name, error)
             errors.append(error)
+            continue
+        except (Busy, LockNotAvailable):
+            log.info("%s: %s is in use; a later run describes it anew", connector.config.name, name)
             continue
         for reason in found.unavailable.values():
             log.warning("%s: %s is left out: %s", connector.config.name, name, reason)

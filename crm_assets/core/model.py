@@ -115,6 +115,19 @@ class Rules:
         return dict(self.fields).get(column, self.conflict)
 
 
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """A column whose field is not read any more; it keeps its last values. ``type`` is what the column holds, ``why``
+    is ``dropped`` (by the CRM, or hidden from the account), ``retyped`` (the values go on in another column) or
+    ``not chosen`` (by defs.yaml), ``since`` an ISO 8601 time."""
+
+    column: str
+    field: str
+    type: FieldType
+    why: str
+    since: str
+
+
 @dataclass(frozen=True)
 class Object:
     """One CRM object: what describe said, narrowed to the fields that are synced.
@@ -142,6 +155,9 @@ class Object:
     (associations, lines of an order). Their own id is ``<parent id>:<rest>``."""
     natural_key: tuple[str, ...] = ()
     """Columns whose values are the record's identity: sending the same create twice makes one record."""
+    needed: tuple[str, ...] = ()
+    """Vendor names of fields that every read needs, whatever fields are chosen."""
+    retired: tuple[Retired, ...] = ()
     rules: Rules = field(default=Rules(), compare=False)
 
     @cached_property

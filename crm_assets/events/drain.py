@@ -6,12 +6,10 @@ read for it, so that a process killed at any moment leaves the hint to be read a
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import lru_cache
 
 import psycopg
 import pyarrow as pa
@@ -23,9 +21,11 @@ from crm_assets.core.errors import (
     QuotaExhausted,
     RejectedError,
     RetriableError,
+    SchemaChanged,
     UnknownOutcome,
 )
 from crm_assets.core.model import Object, Page, Poison, Source
+from crm_assets.core.width import storable
 from crm_assets.store import catalog, children, inbox, merges, setaside, stage
 from crm_assets.store.apply import Applied, apply
 from crm_assets.store.database import Conn, Database
@@ -178,7 +178,7 @@ class _Drain:
         part = self._report.of(obj.table)
         try:
             observed_at = self._db.now()
-            page = self._connector.fetch(obj, ids)
+            page = storable(self._connector.fetch(obj, ids))
             self._stage(obj, held, ids, page, observed_at)
         except QuotaExhausted as error:
             self._report.exhausted = str(error)
@@ -186,6 +186,10 @@ class _Drain:
         except RetriableError as error:
             part.retried += self._release(held, ids, error, after=error.retry_after)
         except UnknownOutcome as error:  # a read changes nothing: it may simply be sent again
+            part.retried += self._release(held, ids, error)
+        except SchemaChanged as error:
+            # Whoever reads the object next describes it anew; the hints outlast that.
+            catalog.doubt(self._db, self._connection, obj.table)
             part.retried += self._release(held, ids, error)
         except RejectedError as error:
             if len(ids) > 1 and not isinstance(error, ObjectUnavailable):
@@ -245,12 +249,7 @@ class _Drain:
 
     def _same_describe(self, conn: Conn, obj: Object) -> None:
         """A page read with older fields would empty the newer ones; the row's lock keeps them until our commit."""
-        row = conn.execute(
-            """SELECT described = %s::jsonb FROM crm_assets.object
-                WHERE connection = %s AND object = %s FOR SHARE""",
-            (_described(obj), self._connection, obj.table),
-        ).fetchone()
-        if row is None or not row[0]:
+        if not catalog.is_current(conn, self._connection, obj):
             raise _DescribeChanged(f"the fields of {self._connection}.{obj.table} changed while it was read")
 
     def _reload(self, table: str) -> None:
@@ -272,11 +271,6 @@ class _Drain:
         with self._db.transaction() as conn:
             inbox.release(conn, held, str(error), after=timedelta(0) if now else after, until=until, ids=ids)
         return len(ids)
-
-
-@lru_cache(maxsize=256)
-def _described(obj: Object) -> str:
-    return json.dumps(catalog.object_to_json(obj))
 
 
 def _reason(error: Exception) -> str:

@@ -29,6 +29,12 @@ class SyncReport:
     high: datetime | None = None
     cursor: str | None = None
     resumed: bool = False
+    filled: int = 0
+    """Rows that got a value in a column that came new."""
+    left: int = 0
+    """Records that are not within ``where`` any more and left the mirror."""
+    filling: tuple[str, ...] = ()
+    """Columns that are not filled to the end yet; the next runs go on."""
     partial: bool = False
     reason: str | None = None
     until: datetime | None = None

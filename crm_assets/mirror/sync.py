@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import socket
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -17,14 +14,16 @@ import psycopg
 from psycopg import sql
 
 from crm_assets.connectors.base import Connector
-from crm_assets.core.errors import Busy, CrmAssetsError, QuotaExhausted, RetriableError
+from crm_assets.core.errors import Busy, CrmAssetsError, QuotaExhausted, RetriableError, SchemaChanged
 from crm_assets.core.model import Object, Page, Source, Window
+from crm_assets.core.width import storable
 from crm_assets.core.windows import low_end, next_window
 from crm_assets.mirror.ahead import ahead
+from crm_assets.mirror.choice import let_go
 from crm_assets.mirror.describing import Described, describe
 from crm_assets.mirror.land import joined, land, verify
 from crm_assets.mirror.report import SyncReport
-from crm_assets.store import children, loads, merges, setaside, stage, sweeps
+from crm_assets.store import catalog, children, loads, merges, setaside, stage, sweeps
 from crm_assets.store.apply import Applied, apply
 from crm_assets.store.database import Database, statement
 from crm_assets.store.ddl import stage_schema
@@ -96,8 +95,11 @@ class _Sync:
         begun = loads.unfinished(db, connection, obj.table, mode, window)
         span, quiet = (begun.window, False) if begun else _window(self._connector, obj, mode, cursor, window)
         self._report = replace(self._report, low=span.low, high=span.high, resumed=begun is not None)
-        owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        self._load = loads.open_load(db, connection, obj.table, mode, span, owner, begun)
+        self._load = loads.open_load(db, connection, obj.table, mode, span, loads.new_owner(), begun)
+        with db.transaction() as conn:
+            # From here on the describe stays: who takes a new one over needs the lease, too.
+            if not catalog.is_current(conn, connection, obj):
+                raise SchemaChanged(f"{connection}.{obj.table} was described anew meanwhile; load its describe again")
         with loads.keeping(db, self._load):
             empty = mode == "full" and not _holds_records(db, connection, obj)
             # First, because it is one call: what follows can be gone on with, page by page.
@@ -107,6 +109,8 @@ class _Sync:
             rows = 0 if quiet else self._read(None if mode == "full" else span, into_mirror)
             loads.land(db, self._load, rows)
             self._apply()
+            if obj.where is not None and mode == "incremental" and not quiet and obj.version_field is not None:
+                self._report = replace(self._report, left=let_go(db, self._connector, obj, span))
             if obj.parent is not None:
                 children.read_since(db, connection, obj.table, self._load.observed_at)
             if mode == "full" and not empty:
@@ -160,7 +164,7 @@ class _Sync:
         """Pages on their way: what cannot be stored is set aside, and how far the read has come is told."""
         seen = 0
         connection, table = self._report.connection, self._report.object
-        for page in pages:
+        for page in map(storable, pages):
             if page.poison or page.merged or page.complete_for:
                 assert self._load is not None
                 with self._db.transaction() as conn:

@@ -11,7 +11,6 @@ import dagster as dg
 
 from crm_assets.connections import ConnectionSpec
 from crm_assets.orchestration.cadence import late_after
-from crm_assets.orchestration.describing import current
 from crm_assets.orchestration.metadata import api_schema, sync_metadata, table_metadata
 from crm_assets.orchestration.naming import api_key, mirror_key, writeback_key
 from crm_assets.orchestration.opening import opened, the_object
@@ -82,22 +81,23 @@ def mirror_asset(spec: ConnectionSpec, name: str, obj: "Object | None") -> dg.As
     )
     def mirror(context: dg.AssetExecutionContext, config: SyncConfig) -> Iterator[dg.MaterializeResult[Any]]:
         from crm_assets.core.errors import RetriableError
-        from crm_assets.mirror.sync import sync
+        from crm_assets.mirror.follow import follow
 
         full = config.mode is Mode.full
         with opened(spec, "incremental") as connection:
-            described = current(connection, name, anew=full)
             try:
-                report = sync(
+                run = follow(
                     connection.db,
                     Settings().home,
                     connection.connector,
-                    described,
+                    spec,
+                    the_object(connection, table),
                     "full" if full else "incremental",
                     progress=lambda rows: context.log.info(f"{rows:,} rows read"),
                 )
             except RetriableError as error:
                 raise dg.Failure(description=str(error), allow_retries=False) from error
+            report, described = run.report, run.obj
             metadata = sync_metadata(report, _row_count(connection, table))
             if report.partial:
                 stopped(context, mirror_key(spec.connection, table), report.reason, metadata)

@@ -8,6 +8,7 @@ import dagster as dg
 
 from crm_assets.connections import ConnectionSpec
 from crm_assets.orchestration.cadence import late_after
+from crm_assets.orchestration.drift import schema_verdict
 from crm_assets.orchestration.naming import mirror_key
 from crm_assets.orchestration.opening import opened, shared_database, the_object
 
@@ -67,27 +68,25 @@ def mirror_checks(spec: ConnectionSpec, name: str) -> Iterator[dg.AssetChecksDef
     @dg.asset_check(
         asset=key,
         name="schema",
-        description="The fields of the object in the CRM are those that the mirror was made for.",
+        description="The object in the CRM is what the mirror was made for, and no column is still being filled.",
     )
     def schema() -> dg.AssetCheckResult:
-        from crm_assets.mirror.describing import choose
-        from crm_assets.orchestration.drift import changes
-        from crm_assets.store import catalog
+        from crm_assets.core.errors import ObjectUnavailable
+        from crm_assets.mirror.describing import pending
 
         with opened(spec, "reconcile") as connection:
             stored = the_object(connection, table)
-            columns = catalog.columns(connection.db, spec.connection, name)
-            found = changes(stored, choose(connection.connector.describe(name, columns), spec.objects[name]))
-        return dg.AssetCheckResult(
-            passed=not found,
-            severity=dg.AssetCheckSeverity.WARN,
-            description="; ".join(found[:_SHOWN])
-            + f"; {spec.connection}_full_refresh takes it over now, the next syncs within ten minutes "
-            "(a column keeps its type all the same)"
-            if found
-            else None,
-            metadata={"fields": len(stored.fields), "changed_fields": len(found)},
-        )
+            try:
+                found = pending(connection.db, connection.connector, name, spec.objects[name], stored)
+            except ObjectUnavailable as error:
+                return dg.AssetCheckResult(
+                    passed=False,
+                    severity=dg.AssetCheckSeverity.ERROR,
+                    description=f"{error}; the rows stay as they were read last",
+                    metadata={"fields": len(stored.fields)},
+                )
+            with connection.db.transaction() as conn:
+                return schema_verdict(conn, spec.connection, stored, found)
 
     yield complete
     yield schema

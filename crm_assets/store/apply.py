@@ -18,12 +18,14 @@ from psycopg import sql
 from psycopg.errors import LockNotAvailable
 
 from crm_assets.core.model import Guard, Object
-from crm_assets.store import apply_single, guards, merges, setaside
+from crm_assets.store import apply_single, catalog, guards, merges, setaside
 from crm_assets.store.apply_sql import TEMPORARY, UNSETTLED, ApplySql
 from crm_assets.store.database import Conn, Database, as_sync_role, statement
 
 BATCH = 5_000
 _ANALYZE_FROM = 500
+_REDESCRIBED = 3
+"""How often within a pass the describe may change before the rest is left to the next one."""
 # Below deadlock_timeout (1 s): these small transactions give way before Postgres has to choose a victim.
 _LOCK_TIMEOUT = "300ms"
 
@@ -56,12 +58,37 @@ class _Pass:
         self.done = replace(self.done, **{k: getattr(self.done, k) + n for k, n in counts.items()})
 
 
+class _Redescribed(Exception):
+    """The object was described anew; ``done`` is what was applied by then."""
+
+    done = Applied()
+
+
 class _Busy(Exception):
     """Another apply of the object is under way; it, or the next pass, takes what waits."""
 
 
 def apply(db: Database, connection: str, obj: Object, *, batch: int = BATCH) -> Applied:
-    """Merge what waits in the stage of one object into its mirror. Any number of processes may call it."""
+    """Merge what waits in the stage of one object into its mirror. Any number of processes may call it.
+
+    It goes by the stored describe: when that is not ``obj`` any more, the stage may hold columns that ``obj`` lacks.
+    """
+    done = Applied()
+    for _ in range(_REDESCRIBED):
+        try:
+            return _add(done, _apply(db, connection, obj, batch))
+        except _Redescribed as changed:
+            done = _add(done, changed.done)
+            obj = replace(catalog.load(db, connection)[obj.table], rules=obj.rules)
+    return replace(done, busy=True)
+
+
+def _add(first: Applied, second: Applied) -> Applied:
+    counts = ("inserted", "updated", "unchanged", "deleted", "undeleted", "reread")
+    return replace(second, **{name: getattr(first, name) + getattr(second, name) for name in counts})
+
+
+def _apply(db: Database, connection: str, obj: Object, batch: int) -> Applied:
     statements = _statements(connection, obj)
     work = _Pass()
     try:
@@ -81,6 +108,9 @@ def apply(db: Database, connection: str, obj: Object, *, batch: int = BATCH) -> 
         _close_loads(db, statements)
     except _Busy:
         return replace(work.done, busy=True)
+    except _Redescribed as changed:
+        changed.done = work.done
+        raise
     with db.transaction() as conn:
         row = conn.execute(
             statement(
@@ -109,6 +139,8 @@ def _transaction(db: Database, statements: ApplySql) -> Iterator[Conn]:
         ).fetchone()
         if row is None or not row[0]:
             raise _Busy
+        if not catalog.is_current(conn, statements.connection, statements.obj):
+            raise _Redescribed
         yield conn
 
 

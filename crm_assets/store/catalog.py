@@ -6,14 +6,23 @@ definitions, which load without any connection.
 
 from __future__ import annotations
 
+import hashlib
+import json
+from functools import lru_cache
+
 from psycopg.types.json import Jsonb
 
+from crm_assets.core import schema
 from crm_assets.core.model import Object
 from crm_assets.store.database import Conn, Database
 from crm_assets.store.snapshot import object_from_json, object_to_json, read_snapshot, write_snapshot
 
 __all__ = [
     "columns",
+    "doubt",
+    "doubted",
+    "fingerprint",
+    "is_current",
     "load",
     "object_from_json",
     "object_to_json",
@@ -27,20 +36,56 @@ __all__ = [
 def save(conn: Conn, connection: str, obj: Object, *, writable: bool) -> None:
     """Store a describe. The columns chosen for its fields are kept for ever, also for fields that went away."""
     conn.execute(
-        """INSERT INTO crm_assets.object AS o (connection, object, name, writable, described, columns)
-           VALUES (%s, %s, %s, %s, %s, %s)
+        """INSERT INTO crm_assets.object AS o (connection, object, name, writable, described, columns, fingerprint)
+           VALUES (%s, %s, %s, %s, %s, %s, %s)
            ON CONFLICT (connection, object) DO UPDATE
                SET name = excluded.name, writable = excluded.writable, described = excluded.described,
-                   columns = o.columns || excluded.columns, described_at = clock_timestamp()""",
+                   columns = o.columns || excluded.columns, fingerprint = excluded.fingerprint,
+                   described_at = clock_timestamp()""",
         (
             connection,
             obj.table,
             obj.name,
             writable,
             Jsonb(object_to_json(obj)),
-            Jsonb({fld.name: fld.column for fld in obj.fields}),
+            Jsonb(schema.choices(obj)),
+            fingerprint(obj),
         ),
     )
+
+
+@lru_cache(maxsize=256)
+def fingerprint(obj: Object) -> str:
+    """Tells two describes of an object apart."""
+    text = json.dumps(object_to_json(obj), sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def is_current(conn: Conn, connection: str, obj: Object) -> bool:
+    """Whether this is the object's describe, and stays it until the transaction ends. True of one never stored."""
+    row = conn.execute(
+        "SELECT fingerprint = %s FROM crm_assets.object WHERE connection = %s AND object = %s FOR SHARE",
+        (fingerprint(obj), connection, obj.table),
+    ).fetchone()
+    return row is None or bool(row[0])
+
+
+def doubt(db: Database, connection: str, table: str) -> None:
+    """The CRM refused what the describe says: whoever reads the object next describes it anew."""
+    with db.transaction() as conn:
+        conn.execute(
+            "UPDATE crm_assets.object SET described_at = '-infinity' WHERE connection = %s AND object = %s",
+            (connection, table),
+        )
+
+
+def doubted(db: Database, connection: str) -> set[str]:
+    """API names of the objects whose describe was doubted and not taken anew since."""
+    with db.transaction() as conn:
+        rows = conn.execute(
+            "SELECT name FROM crm_assets.object WHERE connection = %s AND described_at = '-infinity'", (connection,)
+        ).fetchall()
+    return {row[0] for row in rows}
 
 
 def load(db: Database, connection: str) -> dict[str, Object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from psycopg import errors, sql
@@ -13,7 +13,8 @@ from sqlalchemy.schema import CreateTable
 
 from crm_assets.core.model import FieldType, Object
 from crm_assets.core.naming import identifier
-from crm_assets.store import capture, catalog
+from crm_assets.core.schema import Change
+from crm_assets.store import capture, catalog, fills
 from crm_assets.store.database import Conn, Database, statement
 
 _DIALECT: Dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
@@ -76,23 +77,59 @@ def stage_table(connection: str, obj: Object) -> Table:
     )
 
 
-def ensure_object(db: Database, connection: str, obj: Object, *, write: bool) -> None:
+def ensure_object(
+    db: Database,
+    connection: str,
+    obj: Object,
+    *,
+    write: bool,
+    fill: Sequence[str] = (),
+    changes: Sequence[Change] = (),
+    tries: int = _TRIES,
+) -> None:
     """Create or extend the tables of one object and store its describe; nothing is ever dropped or retyped.
 
-    A lock that cannot be had within 200 ms is given up and tried again, because a waiting ALTER would make every
-    later read of the table wait behind it.
+    ``fill`` are columns to be filled for the rows that are there, ``changes`` what is told of it. A lock that cannot
+    be had within 200 ms is given up and tried again, because a waiting ALTER would make every later read of the table
+    wait behind it; LockNotAvailable after so many tries.
     """
-    for attempt in range(_TRIES):
+    for attempt in range(tries):
         try:
             with db.transaction() as conn:
                 conn.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT_MS}ms'")
                 conn.execute("SELECT pg_advisory_xact_lock(hashtext('crm_assets.ddl'), hashtext(%s))", (connection,))
+                # Before the tables: whoever writes them holds the describe first.
+                conn.execute(
+                    "SELECT FROM crm_assets.object WHERE connection = %s AND object = %s FOR UPDATE",
+                    (connection, obj.table),
+                )
                 _ensure(conn, connection, obj, write=write)
+                fills.ask(conn, connection, obj.table, fill)
+                _tell(conn, connection, obj.table, changes)
             return
         except errors.LockNotAvailable:
-            if attempt == _TRIES - 1:
+            if attempt == tries - 1:
                 raise
             time.sleep(min(0.05 * 2**attempt, 1.0))
+
+
+def store_describe(
+    db: Database, connection: str, obj: Object, *, write: bool, fill: Sequence[str] = (), changes: Sequence[Change] = ()
+) -> None:
+    """Store a describe that asks nothing of the tables."""
+    with db.transaction() as conn:
+        catalog.save(conn, connection, obj, writable=write)
+        fills.ask(conn, connection, obj.table, fill)
+        _tell(conn, connection, obj.table, changes)
+
+
+def _tell(conn: Conn, connection: str, table: str, changes: Sequence[Change]) -> None:
+    for change in changes:
+        conn.execute(
+            """INSERT INTO crm_assets.schema_change (connection, object, field, kind, was, now, "column")
+               VALUES (%s, %s, %s, %s, %s, %s, %s)""",
+            (connection, table, change.field, change.kind, change.was, change.now, change.column),
+        )
 
 
 def _ensure(conn: Conn, connection: str, obj: Object, *, write: bool) -> None:
@@ -105,7 +142,8 @@ def _ensure(conn: Conn, connection: str, obj: Object, *, write: bool) -> None:
     conn.execute(statement("GRANT USAGE ON SCHEMA {s} TO crm_assets_sync", s=stage))
     for table in (mirror_table(connection, obj), stage_table(connection, obj)):
         conn.execute(str(CreateTable(table, if_not_exists=True).compile(dialect=_DIALECT)))
-        _add_columns(conn, table)
+        if _add_columns(conn, table) and table.schema != connection:
+            _reread_staged(conn, connection, obj)
     mirror = sql.Identifier(connection, obj.table)
     conn.execute(
         statement(
@@ -164,16 +202,33 @@ def columns_of(conn: Conn, schema: str, table: str) -> dict[str, str]:
     return dict(rows)
 
 
-def _add_columns(conn: Conn, table: Table) -> None:
+def _reread_staged(conn: Conn, connection: str, obj: Object) -> None:
+    """What waits in the stage was read without the new columns, and would empty them: it is read again by id."""
+    conn.execute(
+        statement(
+            """WITH lacking AS (
+                   DELETE FROM {stage} WHERE _source <> 'reply' AND NOT _deleted RETURNING id)
+               INSERT INTO crm_assets.inbox (connection, event_id, object, record_id, change, reason)
+               SELECT %s, 'reread:' || gen_random_uuid(), %s, id, 'reread', 'new field'
+                 FROM (SELECT DISTINCT id FROM lacking) x""",
+            stage=sql.Identifier(stage_schema(connection), obj.table),
+        ),
+        (connection, obj.table),
+    )
+
+
+def _add_columns(conn: Conn, table: Table) -> bool:
+    """Columns that the table lacks; whether there were any."""
     assert table.schema is not None
     present = columns_of(conn, table.schema, table.name)
-    for column in table.columns:
-        if column.name not in present:
-            conn.execute(
-                statement(
-                    "ALTER TABLE {t} ADD COLUMN {c} {k}",
-                    t=sql.Identifier(table.schema, table.name),
-                    c=sql.Identifier(column.name),
-                    k=sql.SQL(column.type.compile(dialect=_DIALECT)),
-                )
+    missing = [column for column in table.columns if column.name not in present]
+    for column in missing:
+        conn.execute(
+            statement(
+                "ALTER TABLE {t} ADD COLUMN {c} {k}",
+                t=sql.Identifier(table.schema, table.name),
+                c=sql.Identifier(column.name),
+                k=sql.SQL(column.type.compile(dialect=_DIALECT)),
             )
+        )
+    return bool(missing)

@@ -7,7 +7,10 @@ without a place is the last one; it moves the cursor.
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -116,22 +119,7 @@ def open_load(
     Busy while another owner holds a live lease on the object, or has gone on with ``begun`` meanwhile.
     """
     with db.transaction() as conn:
-        conn.execute(
-            "INSERT INTO crm_assets.cursor (connection, object) VALUES (%s, %s) ON CONFLICT DO NOTHING",
-            (connection, table),
-        )
-        row = conn.execute(
-            """UPDATE crm_assets.cursor SET lease_owner = %(owner)s, lease_until = clock_timestamp() + %(lease)s
-                WHERE connection = %(connection)s AND object = %(table)s
-                  AND (lease_until IS NULL OR lease_until < clock_timestamp() OR lease_owner = %(owner)s)
-            RETURNING cursor""",
-            {"owner": owner, "lease": LEASE, "connection": connection, "table": table},
-        ).fetchone()
-        if row is None:
-            raise Busy(
-                f"{connection}.{table} is being read by another run; this one has nothing to do until that one ends",
-                retry_after=LEASE,
-            )
+        cursor = _lease(conn, Load(0, connection, table, kind, window, None, owner, _now(conn)))
         _clear(conn, connection, table)
         if begun is not None and not _is_last(conn, connection, table, kind, begun):
             raise Busy(f"{connection}.{table}: another run has gone on with this window", retry_after=timedelta(0))
@@ -143,12 +131,34 @@ def open_load(
                 table=table,
                 kind=kind,
                 window=begun.window if begun else window,
-                from_cursor=begun.from_cursor if begun else row[0],
+                from_cursor=begun.from_cursor if begun else cursor,
                 owner=owner,
                 observed_at=begun.observed_at if begun else _now(conn),
                 after=begun.after if begun else None,
             ),
         )
+
+
+def _lease(conn: Conn, load: Load) -> str | None:
+    """Take the object's lease for the owner of the load. Returns the cursor."""
+    conn.execute(
+        "INSERT INTO crm_assets.cursor (connection, object) VALUES (%s, %s) ON CONFLICT DO NOTHING",
+        (load.connection, load.table),
+    )
+    row = conn.execute(
+        """UPDATE crm_assets.cursor SET lease_owner = %(owner)s, lease_until = clock_timestamp() + %(lease)s
+            WHERE connection = %(connection)s AND object = %(table)s
+              AND (lease_until IS NULL OR lease_until < clock_timestamp() OR lease_owner = %(owner)s)
+        RETURNING cursor""",
+        {"owner": load.owner, "lease": LEASE, "connection": load.connection, "table": load.table},
+    ).fetchone()
+    if row is None:
+        raise Busy(
+            f"{load.connection}.{load.table} is being read by another run; this one has nothing to do until that one "
+            "ends",
+            retry_after=LEASE,
+        )
+    return cast("str | None", row[0])
 
 
 def _begin(conn: Conn, load: Load) -> Load:
@@ -192,6 +202,25 @@ def renew(db: Database, load: Load) -> None:
     with db.transaction() as conn:
         if not _renew(conn, load):
             raise RetriableError(f"{load.connection}.{load.table}: the lease of load {load.load_id} was taken over")
+
+
+@contextmanager
+def leased(db: Database, connection: str, table: str) -> Iterator[None]:
+    """The object's lease for work that is no load. Busy while another owner holds it."""
+    load = Load(0, connection, table, "", None, None, new_owner(), db.now())
+    with db.transaction() as conn:
+        _lease(conn, load)
+    try:
+        with keeping(db, load):
+            yield
+    finally:
+        with db.transaction() as conn:
+            release(conn, load)
+
+
+def new_owner() -> str:
+    """A name for one piece of work."""
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
 
 @contextmanager

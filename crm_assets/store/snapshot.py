@@ -8,27 +8,31 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Any
 
-from crm_assets.core.model import Field, FieldType, Object
+from crm_assets.core.model import Field, FieldType, Object, Retired
 
 _FIELD_NAMES = tuple(f.name for f in dataclass_fields(Field))
-_OBJECT_NAMES = tuple(f.name for f in dataclass_fields(Object) if f.name not in ("fields", "rules"))
+_OBJECT_NAMES = tuple(f.name for f in dataclass_fields(Object) if f.name not in ("fields", "retired", "rules"))
 
 
 def object_to_json(obj: Object) -> dict[str, Any]:
     """A describe as JSON; ``object_from_json`` gives back an equal one."""
     return {name: getattr(obj, name) for name in _OBJECT_NAMES} | {
-        "fields": [{name: getattr(fld, name) for name in _FIELD_NAMES} for fld in obj.fields]
+        "fields": [{name: getattr(fld, name) for name in _FIELD_NAMES} for fld in obj.fields],
+        "retired": [asdict(one) for one in obj.retired],
     }
 
 
 def object_from_json(data: Mapping[str, Any]) -> Object:
     known = {name: data[name] for name in _OBJECT_NAMES if name in data}
-    known["natural_key"] = tuple(known.get("natural_key", ()))
-    return Object(fields=tuple(_field(item) for item in data["fields"]), **known)
+    for name in ("natural_key", "needed"):
+        known[name] = tuple(known.get(name, ()))
+    retired = tuple(Retired(**{**one, "type": FieldType(one["type"])}) for one in data.get("retired", ()))
+    return Object(fields=tuple(_field(item) for item in data["fields"]), retired=retired, **known)
 
 
 def _field(data: Mapping[str, Any]) -> Field:

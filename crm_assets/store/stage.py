@@ -7,8 +7,9 @@ from datetime import datetime
 
 from psycopg import sql
 
+from crm_assets.core.errors import RetriableError
 from crm_assets.core.model import Object, Page, Source
-from crm_assets.store import merges
+from crm_assets.store import catalog, merges
 from crm_assets.store.database import Conn, statement
 from crm_assets.store.ddl import stage_schema
 
@@ -18,7 +19,10 @@ def put(conn: Conn, connection: str, obj: Object, page: Page, source: Source, ob
 
     ``observed_at`` is the database's clock before the request was sent. The page is cast to the described schema
     first; one that does not fit raises and nothing is staged. What the page says about merges is noted with it.
+    RetriableError if the object was described anew meanwhile: the page may lack a column, and would empty it.
     """
+    if not catalog.is_current(conn, connection, obj):
+        raise RetriableError(f"{connection}.{obj.table} was described anew while it was read; it is read again")
     merges.note(conn, connection, obj.table, page.merged, observed_at)
     if page.table.num_rows == 0:
         return 0

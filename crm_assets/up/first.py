@@ -14,7 +14,7 @@ from crm_assets import runtime
 from crm_assets.connections import ConnectionSpec
 from crm_assets.core.errors import CrmAssetsError, FatalError, QuotaExhausted, RetriableError
 from crm_assets.core.model import Object
-from crm_assets.mirror import sync as mirror
+from crm_assets.mirror.follow import follow
 from crm_assets.reconcile.compare import reconcile
 from crm_assets.settings import Settings
 from crm_assets.store import catalog
@@ -118,7 +118,9 @@ class FirstSync:
                 bar.update(task, read=f"{rows:,} records")  # type: ignore[arg-type]
 
             def one(obj: Object = obj, progress: Callable[[int], None] = progress) -> tuple[bool, str]:
-                report = mirror.sync(self.db, self.settings.home, connection.connector, obj, progress=progress)
+                report = follow(
+                    self.db, self.settings.home, connection.connector, connection.spec, obj, progress=progress
+                ).report
                 remember(self.db, report)
                 return not report.partial, sync_line(report)
 

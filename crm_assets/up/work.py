@@ -12,6 +12,7 @@ from crm_assets.connections import ConnectionSpec, load_connections
 from crm_assets.core.errors import ConfigurationError, CrmAssetsError
 from crm_assets.core.model import Object
 from crm_assets.mirror import sync as mirror
+from crm_assets.mirror.follow import follow
 from crm_assets.reconcile.compare import Reconciled
 from crm_assets.reconcile.compare import reconcile as compare
 from crm_assets.settings import Settings
@@ -49,7 +50,7 @@ def sync(connection: str, objects: Sequence[str], *, full: bool) -> int:
 
         def one(obj: Object) -> bool:
             mode: mirror.Mode = "full" if full else "incremental"
-            report = mirror.sync(opened.db, settings.home, opened.connector, obj, mode)
+            report = follow(opened.db, settings.home, opened.connector, opened.spec, obj, mode).report
             remember(opened.db, report)
             _out.print(f"{connection}.{obj.table}: {sync_line(report)}")
             return not report.partial

@@ -49,10 +49,13 @@ def test_schema_names_what_changed_and_a_full_refresh_heals_it(read: Room) -> No
     found = evaluations(read.run("salesforce_reconcile"))["contact", "schema"]
     assert (found.passed, found.severity) == (False, WARN)
     assert found.description is not None
-    assert "new field Motto__c" in found.description
+    assert "Motto__c: added (- → string)" in found.description
     assert "salesforce_full_refresh takes it over" in found.description
     assert read.run("salesforce_full_refresh").success
-    assert evaluations(read.run("salesforce_reconcile"))["contact", "schema"].passed
+    found = evaluations(read.run("salesforce_reconcile"))["contact", "schema"]
+    assert found.passed
+    (shown,) = found.metadata["changes"].value  # type: ignore[union-attr, misc]
+    assert (shown["field"], shown["change"], shown["column"]) == ("Motto__c", "added", "motto_c")
 
 
 def test_the_state_of_a_connection_that_works(read: Room) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from crm_assets import runtime
 from crm_assets.connections import ConnectionSpec, ObjectSpec
 from crm_assets.core.model import Object
 from crm_assets.events import drain as events
+from crm_assets.mirror.follow import follow
 from crm_assets.mirror.sync import SyncReport, sync
 from crm_assets.settings import Settings
 from crm_assets.store.database import Database
@@ -41,6 +43,21 @@ class Link:
 
     def sync(self, table: str, mode: Any = "incremental", **options: Any) -> SyncReport:
         return sync(self.db, self.home, self.connector, self.object(table), mode, **options)
+
+    def follow(self, table: str, mode: Any = "incremental") -> SyncReport:
+        """Sync as every run does: the describe is kept up with, and what rows lack is filled."""
+        run = follow(self.db, self.home, self.connector, self.spec, self.object(table), mode)
+        self.connection = replace(self.connection, objects={**self.connection.objects, table: run.obj})
+        return run.report
+
+    def choose(self, name: str, **choice: Any) -> None:
+        """Edit an object's settings in defs.yaml."""
+        spec = self.spec.objects[name].model_copy(update=choice)
+        self.spec = self.spec.model_copy(update={"objects": {**self.spec.objects, name: spec}})
+
+    def age(self) -> None:
+        """Let ten minutes pass since the last describe."""
+        self.rows("UPDATE crm_assets.object SET described_at = described_at - interval '10 minutes'")
 
     def write_back(self, **options: Any) -> WritebackReport:
         return drain(self.db, self.connector, self.connection.objects, **options)

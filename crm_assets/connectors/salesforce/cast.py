@@ -22,6 +22,10 @@ from crm_assets.core.model import ARROW_TYPES, FieldType, Object, Page
 _DELETED = "IsDeleted"
 
 
+_BLOCK = 1 << 20
+"""Bytes that are parsed at once; blocks are parsed side by side."""
+
+
 def page_from_reply(obj: Object, body: bytes) -> Page | None:
     """A query's reply as it came, ``Page.next`` being its nextRecordsUrl. None if it has to be read record by record
     (``page_from_json``)."""
@@ -91,8 +95,19 @@ def page_from_csv(obj: Object, body: bytes, following: str | None = None) -> Pag
 
 
 def _read(body: bytes, types: dict[str, pa.DataType]) -> pa.Table:
+    try:
+        return _read_in_blocks(body, types, _BLOCK)
+    except pa.ArrowInvalid as error:
+        if "straddling" not in str(error):
+            raise
+        # A record longer than a block: the page is one block.
+        return _read_in_blocks(body, types, len(body) + 1)
+
+
+def _read_in_blocks(body: bytes, types: dict[str, pa.DataType], block: int) -> pa.Table:
     return pa_csv.read_csv(
         io.BytesIO(body),
+        read_options=pa_csv.ReadOptions(block_size=block),
         parse_options=pa_csv.ParseOptions(newlines_in_values=True),
         # Only the empty value is null: "NA" is Namibia, and "NULL" is somebody's name.
         convert_options=pa_csv.ConvertOptions(

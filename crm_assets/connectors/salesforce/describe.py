@@ -26,6 +26,9 @@ _TYPES: Mapping[str, FieldType] = {
 _LEFT_OUT = frozenset({"address", "location", "base64", "anyType", "complexvalue"})
 """Compounds, whose parts are fields of their own, and types that Bulk cannot carry."""
 
+_NEEDED = ("IsDeleted", "MasterRecordId")
+"""Without them a deleted record looks alive, and a merged one merely deleted."""
+
 _CURSORS = ("SystemModstamp", "LastModifiedDate", "CreatedDate")
 
 
@@ -46,6 +49,7 @@ def to_object(body: Mapping[str, Any], chosen: Mapping[str, str]) -> Object:
         createable=bool(body.get("createable")),
         updateable=bool(body.get("updateable")),
         deletable=bool(body.get("deletable")),
+        needed=tuple(name for name in _NEEDED if name in by_name),
     )
 
 

@@ -9,9 +9,39 @@ CREATE TABLE crm_assets.object (
     writable      boolean NOT NULL,
     described     jsonb NOT NULL,
     columns       jsonb NOT NULL,
+    -- Of described: who works with another one has to load it anew.
+    fingerprint   text NOT NULL,
     described_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (connection, object)
 );
+
+-- What is still to be read for rows that are there already: a column that came new, or, as '*', the rows that a changed
+-- `where` brings in. place is where the read goes on, begun_at when it began.
+CREATE TABLE crm_assets.fill (
+    connection    text NOT NULL,
+    object        text NOT NULL,
+    "column"      text NOT NULL,
+    place         text,
+    rows          bigint NOT NULL DEFAULT 0,
+    asked_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    begun_at      timestamptz,
+    done_at       timestamptz,
+    PRIMARY KEY (connection, object, "column")
+);
+
+-- How the CRM's objects, or their choice in defs.yaml, have changed since they were described first.
+CREATE TABLE crm_assets.schema_change (
+    change_id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    connection    text NOT NULL,
+    object        text NOT NULL,
+    field         text NOT NULL,
+    kind          text NOT NULL,
+    was           text NOT NULL,
+    now           text NOT NULL,
+    "column"      text NOT NULL,
+    at            timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX schema_change_object ON crm_assets.schema_change (connection, object, at);
 
 -- How far each object has been read; moved only by apply, by compare-and-set.
 CREATE TABLE crm_assets.cursor (
