@@ -332,3 +332,70 @@ def test_both_directions_through_the_engine(make_netsuite: MakeNetsuite, tmp_pat
     wait_until(arrived)
     assert link.value("SELECT count(*) FROM netsuite.customer WHERE id = %s", gone) == 0
     assert link.value("SELECT total FROM netsuite.sales_order WHERE id = %s", made) == Decimal("12.5")
+
+
+def test_what_goes_wrong_on_the_way_leaves_nothing_out(make_netsuite: MakeNetsuite) -> None:
+    link = make_netsuite("customer", "salesOrder", rows=100)
+    link.sandbox.faults(
+        {"kind": "truncate", "path": "/suiteql"},
+        {"kind": "expired_token", "path": "/suiteql", "nth": 2},
+        {"kind": "503", "path": "/suiteql", "nth": 4},
+    )
+    for table in link.connection.objects:
+        assert not link.sync(table).partial
+    one, late, gone, *_ = ids = sorted(link.sandbox.alive("customer"))
+    assert link.value("SELECT count(*) FROM netsuite.customer") == len(ids)
+
+    link.sandbox.faults({"kind": "late_commit", "method": "PATCH", "path": f"/customer/{late}"})
+    link.sandbox.update("customer", late, phone="020 7946 0001")
+    link.sandbox.update("customer", one, phone="020 7946 0002")
+    link.sandbox.merge("customer", one, [gone])
+
+    def arrived() -> bool:
+        for table in link.connection.objects:
+            link.sync(table)
+        shown = dict(link.rows("SELECT id, phone FROM netsuite.customer"))
+        return shown[late] == "020 7946 0001" and shown[one] == "020 7946 0002" and gone not in shown
+
+    wait_until(arrived, 20)
+    theirs = {key: fields["entity"] for key, fields in link.sandbox.alive("salesOrder").items()}
+    assert dict(link.rows("SELECT id, entity FROM netsuite.sales_order")) == theirs and gone not in theirs.values()
+
+
+def test_what_netsuite_refuses_goes_back_to_its_values(make_netsuite: MakeNetsuite) -> None:
+    link = make_netsuite("customer")
+    link.sync("customer")
+    one, other, third = sorted(link.sandbox.alive("customer"))[:3]
+    before = link.value("SELECT email FROM netsuite.customer WHERE id = %s", one)
+    link.rows("UPDATE netsuite.customer SET email = 'no address', phone = '020 7946 0001' WHERE id = %s", one)
+    link.rows("UPDATE netsuite.customer SET phone = '020 7946 0002' WHERE id = %s", other)
+    link.rows("DELETE FROM netsuite.customer WHERE id = %s", third)
+    link.settle()
+    assert link.states() == {"rejected": 1, "confirmed": 2}
+    reason = link.value("SELECT reason FROM crm_assets.outbox WHERE state = 'rejected'")
+    assert "USER_ERROR" in reason and "email" in reason and "no address" not in reason
+    assert link.value("SELECT email FROM netsuite.customer WHERE id = %s", one) == before
+    assert link.sandbox.alive("customer")[other]["phone"] == "020 7946 0002"
+    assert third not in link.sandbox.alive("customer")
+
+    link.sandbox.update("customer", other, phone="020 7946 0003")
+    link.rows("UPDATE netsuite.customer SET phone = '020 7946 0004' WHERE id = %s", other)
+    link.write_back()
+    assert link.states()["conflict"] == 1 and link.sandbox.alive("customer")[other]["phone"] == "020 7946 0003"
+
+
+def test_a_create_whose_reply_is_lost_arrives_once(make_netsuite: MakeNetsuite) -> None:
+    link = make_netsuite("customer")
+    link.sync("customer")
+    link.sandbox.faults(
+        {"kind": "timeout_after", "method": "PUT", "path": "/record/v1/customer"},
+        {"kind": "timeout_before", "method": "PATCH", "path": "/record/v1/customer"},
+    )
+    row = link.value("INSERT INTO netsuite.customer (company_name) VALUES ('Lost') RETURNING row_id")
+    one = link.value("SELECT id FROM netsuite.customer WHERE id IS NOT NULL ORDER BY id LIMIT 1")
+    link.rows("UPDATE netsuite.customer SET phone = '020 7946 0005' WHERE id = %s", one)
+    link.settle(40)
+    assert link.states() == {"confirmed": 2}
+    made = [key for key, fields in link.sandbox.alive("customer").items() if fields["companyName"] == "Lost"]
+    assert made == [link.value("SELECT id FROM netsuite.customer WHERE row_id = %s", row)]
+    assert link.sandbox.alive("customer")[one]["phone"] == "020 7946 0005"
