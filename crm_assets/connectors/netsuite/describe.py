@@ -62,7 +62,7 @@ class Catalog:
             )
         for extra in kind.extra:
             found[extra] = Field(extra, "", FieldType.TEXT, "string", label=extra)
-        readable = self._of(kind, list(found))
+        readable = self.columned(kind, list(found))
         fields = [fld for field_name, fld in found.items() if field_name in readable]
         names = columns_of([fld.name for fld in fields], chosen, ID)
         return Object(
@@ -92,7 +92,8 @@ class Catalog:
             ) from error
         return dict(body["properties"])
 
-    def _of(self, kind: Kind, names: Sequence[str]) -> frozenset[str]:
+    def columned(self, kind: Kind, names: Sequence[str]) -> frozenset[str]:
+        """Those of the fields that the kind's table has a column for."""
         key = (kind.name, *names)
         if key not in self._readable:
             self._readable[key] = frozenset(self._tried(kind, names))

@@ -68,7 +68,7 @@ _TARGETS: Mapping[str, tuple[str, ...]] = {
     "customer": ("customer",),
     "entity": ("customer",),
     "createdFrom": ("salesOrder",),
-    "item": ("item",),
+    "item": ("item", "inventoryItem"),
 }
 _PARENTS = ("customer", "vendor", "subsidiary")
 

@@ -48,11 +48,12 @@ def describe(client: Client, catalog: Catalog, name: str, chosen: Mapping[str, s
         )
     properties = described["properties"]["items"]["items"]["properties"]
     found = [fld for key, value in properties.items() if (fld := field_of(_WIRE, key, value)) is not None]
+    columned = catalog.columned(_WIRE, [fld.name for fld in found])
     fields = [
         Field(PARENT, "", FieldType.REFERENCE, "reference", kind.name, False, True, reference_to=(kind.name,)),
         # NetSuite numbers them.
         Field(LINE, "", FieldType.INTEGER, "integer", "Line"),
-        *(fld for fld in found if fld.name != LINE and readable(client, _TABLE, [_WIRE.column(fld.name)])),
+        *(fld for fld in found if fld.name != LINE and fld.name in columned),
     ]
     names = columns([fld.name for fld in fields], chosen, "")
     return Object(
