@@ -21,6 +21,8 @@ class Settings(BaseSettings):
     """Data directory: embedded Postgres, sandbox, logs, snapshots."""
     defs: Path = Path(__file__).parent / "defs"
     """Folder with one folder per connection, each with its defs.yaml."""
+    audit_days: int = Field(default=90, ge=1)
+    """How long the CRM's changes stay in ``crm_assets.audit``."""
     alert_url: str | None = None
     """Where alerts are posted as ``{"text": …}``, such as a chat system's incoming webhook."""
     dagster_home: Path | None = Field(default=None, validation_alias="DAGSTER_HOME")

@@ -11,6 +11,7 @@ from crm_assets.orchestration.cadence import late_after
 from crm_assets.orchestration.drift import schema_verdict
 from crm_assets.orchestration.naming import mirror_key
 from crm_assets.orchestration.opening import opened, shared_database, the_object
+from crm_assets.settings import Settings
 
 if TYPE_CHECKING:
     from crm_assets.reconcile.compare import Reconciled
@@ -109,12 +110,16 @@ def connection_checks(spec: ConnectionSpec) -> dg.AssetChecksDefinition:
         can_subset=True,
     )
     def state(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        from crm_assets.store import history
+
         db: Database = shared_database()
         for key in context.selected_asset_check_keys:
             table, evaluate = specs[key]
             with db.transaction() as conn:
                 result = evaluate(conn, spec, table)
             yield result._replace(asset_key=key.asset_key, check_name=key.name)
+        # A relay does this too; without one nobody else would.
+        history.forget(db, [spec.connection], timedelta(days=Settings().audit_days))
 
     return state
 

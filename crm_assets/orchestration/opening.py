@@ -50,11 +50,13 @@ def opened(spec: ConnectionSpec, lane: str) -> Iterator[Connection]:
     rights, names) fails the step at once, with the message alone."""
     from crm_assets import runtime
     from crm_assets.core.errors import ConfigurationError, RejectedError
+    from crm_assets.store import audit
 
     try:
         connection = runtime.open_connection(Settings(), shared_database(), spec, lane)
         try:
-            yield connection
+            with audit.acting_as(f"run {dg.OpExecutionContext.get().run_id}"):
+                yield connection
         finally:
             connection.close()
     except (ConfigurationError, RejectedError) as error:

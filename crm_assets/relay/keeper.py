@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import threading
 import time
 from collections.abc import Mapping
 from datetime import timedelta
-from functools import partial
 
 import psycopg
 
 from crm_assets.relay.link import Link
-from crm_assets.store import activity, inbox
+from crm_assets.store import activity, history
 from crm_assets.store.database import Database
 
 log = logging.getLogger(__name__)
 
 _HEARTBEAT = 2.0
 _HOUSEKEEPING = 3600.0
-_KEPT = timedelta(days=7)
 
 
 class Keeper(threading.Thread):
     """Heartbeats of the connections whose workers turn, and the forgetting of old history."""
 
-    def __init__(self, db: Database, links: Mapping[str, Link], stop: threading.Event) -> None:
+    def __init__(self, db: Database, links: Mapping[str, Link], stop: threading.Event, audit_kept: timedelta) -> None:
         super().__init__(name="keeper", daemon=True)
         self._db = db
         self._links = links
         self._stop_asked = stop
-        self._process = f"relay:{socket.gethostname()}:{os.getpid()}"
+        self._audit_kept = audit_kept
+        self._process = activity.relay_process()
 
     def run(self) -> None:
         cleaned = float("-inf")
@@ -43,19 +40,10 @@ class Keeper(threading.Thread):
                         activity.heartbeat(self._db, f"{self._process}:{name}", name)
                 if time.monotonic() - cleaned > _HOUSEKEEPING:
                     cleaned = time.monotonic()
-                    self._clean()
+                    history.forget(self._db, self._links, self._audit_kept, lambda: not self._stop_asked.is_set())
             except psycopg.Error as error:
                 log.warning("no heartbeat: %s", str(error).strip())
             self._stop_asked.wait(_HEARTBEAT)
-
-    def _clean(self) -> None:
-        """In portions, each a transaction of its own, until nothing old is left."""
-        portions = [partial(inbox.purge, connection=name) for name in self._links] + [activity.purge]
-        for purge in portions:
-            gone = 1
-            while gone and not self._stop_asked.is_set():
-                with self._db.transaction() as conn:
-                    gone = purge(conn, older_than=_KEPT)
 
     def farewell(self) -> None:
         for name in self._links:

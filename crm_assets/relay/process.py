@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from types import FrameType
 
 import uvicorn
@@ -69,7 +70,7 @@ def main(port: int = 8701, settings: Settings | None = None) -> None:
                 link.connector("events")
             except ConfigurationError as error:
                 log.error("%s", error)
-        keeper = Keeper(db, links, stop)
+        keeper = Keeper(db, links, stop, timedelta(days=settings.audit_days))
         helpers = [Listener(settings.direct_database_url or db.url, links, stop), keeper]
         server = uvicorn.Server(
             uvicorn.Config(

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import psycopg
 
 from crm_assets.core.errors import ConfigurationError, RetriableError
+from crm_assets.store import activity, audit
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,10 @@ class Worker(threading.Thread):
         self._woken.set()
 
     def run(self) -> None:
+        with audit.acting_as(activity.relay_process()):
+            self._turns()
+
+    def _turns(self) -> None:
         more = True
         while not self._stop_asked.is_set():
             if not more and self._woken.wait(self._poll) and not self._stop_asked.is_set():

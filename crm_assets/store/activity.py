@@ -65,6 +65,11 @@ def purge(conn: Conn, older_than: timedelta, limit: int = 10_000) -> int:
     ).rowcount
 
 
+def relay_process() -> str:
+    """What a relay calls its process."""
+    return f"{RELAY}:{socket.gethostname()}:{os.getpid()}"
+
+
 def heartbeat(db: Database, process: str, connection: str | None = None, *, kind: str = RELAY) -> None:
     """Say that ``process`` is alive (and works for ``connection``)."""
     with db.transaction() as conn:

@@ -18,7 +18,7 @@ from psycopg import sql
 from psycopg.errors import LockNotAvailable
 
 from crm_assets.core.model import Guard, Object
-from crm_assets.store import apply_single, catalog, guards, merges, setaside
+from crm_assets.store import apply_single, audit, catalog, guards, merges, setaside
 from crm_assets.store.apply_sql import TEMPORARY, UNSETTLED, ApplySql
 from crm_assets.store.database import Conn, Database, as_sync_role, statement
 
@@ -159,7 +159,8 @@ def _batch(db: Database, q: ApplySql, after: str, size: int, work: _Pass) -> tup
     """One batch. Returns its last id (None: it was the last one), and the ids to delete and to lift on their own."""
     with _transaction(db, q) as conn:
         conn.execute(TEMPORARY)
-        scope: dict[str, Any] = {"loads": _landed(conn, q), "lo": after, "size": size}
+        scope: dict[str, Any] = {"loads": _landed(conn, q), "lo": after, "size": size, "process": audit.process()}
+        scope["first"] = audit.first_loads(conn, q.connection, q.obj.table)
         bounds = conn.execute(q.bounds, scope).fetchone()
         if bounds is None or bounds[1] is None:
             return None, [], []
@@ -316,6 +317,8 @@ def _close_loads(db: Database, q: ApplySql) -> None:
         for _, kind, high, from_cursor, place in closing:
             if kind not in ("full", "incremental") or high is None or place is not None:
                 continue
+            if kind == "full" and from_cursor is None:
+                audit.summarize(conn, q.connection, q.obj.table, high)
             conn.execute(
                 """UPDATE crm_assets.cursor SET cursor = %(high)s::text, moved_at = clock_timestamp()
                     WHERE connection = %(connection)s AND object = %(object)s

@@ -14,7 +14,7 @@ from psycopg import sql
 from psycopg.errors import ForeignKeyViolation, UniqueViolation
 from psycopg.types.json import Jsonb
 
-from crm_assets.store import children, setaside
+from crm_assets.store import audit, children, setaside
 from crm_assets.store.apply_sql import UNSETTLED, ApplySql, staged
 from crm_assets.store.database import Conn, statement
 
@@ -59,6 +59,10 @@ def delete(conn: Conn, q: ApplySql, record_id: str) -> int:
                 _reread(conn, q, record_id, "deleted and alive at the same version")
                 return _consume(conn, q, record_id, 0)
     _remove(conn, q, row_id, record_id, values, version, observed_at, held_already=deleted_at is not None)
+    if deleted_at is None:
+        audit.note(
+            conn, q.connection, q.obj.table, "delete", row_id, record_id, old=values, version=version, source=source
+        )
     return _consume(conn, q, record_id, 1)
 
 
@@ -66,7 +70,7 @@ def merged(conn: Conn, q: ApplySql, record_id: str) -> int:
     """The record was merged into another one: its row leaves the mirror like a deleted one."""
     row = conn.execute(
         statement(
-            """SELECT m.row_id, m._version, g.observed_at, to_jsonb(m) FROM {mirror} m
+            """SELECT m.row_id, m._version, g.observed_at, to_jsonb(m), g.survivor_id FROM {mirror} m
                  JOIN crm_assets.merge g ON g.connection = {connection} AND g.object = {object} AND g.id = m.id
                 WHERE m.id = %s AND g.done_at IS NULL AND m._deleted_at IS NULL
                   AND (m._observed_at IS NULL OR m._observed_at <= g.observed_at)
@@ -77,8 +81,10 @@ def merged(conn: Conn, q: ApplySql, record_id: str) -> int:
     ).fetchone()
     if row is None:
         return 0
-    row_id, version, observed_at, values = row
+    row_id, version, observed_at, values, survivor_id = row
     _remove(conn, q, row_id, record_id, values, version, observed_at)
+    into = {"merged_into": survivor_id}
+    audit.note(conn, q.connection, q.obj.table, "merge", row_id, record_id, old=values, new=into, version=version)
     return 1
 
 
@@ -87,7 +93,7 @@ def lift(conn: Conn, q: ApplySql, record_id: str) -> int:
     comma = sql.SQL(", ") if q.obj.fields else sql.SQL("")
     born = conn.execute(
         statement(
-            f"""INSERT INTO {{mirror}} (row_id, id, {{columns}}{{comma}} _version, _observed_at)
+            f"""INSERT INTO {{mirror}} AS m (row_id, id, {{columns}}{{comma}} _version, _observed_at)
                SELECT t.row_id, s.id, {{values}}{{comma}} s._version, s._observed_at
                  FROM crm_assets_pick p JOIN {{stage}} s ON s._seq = p.seq
                  JOIN crm_assets.tombstone t
@@ -97,15 +103,19 @@ def lift(conn: Conn, q: ApplySql, record_id: str) -> int:
                   AND NOT EXISTS (SELECT FROM crm_assets.outbox o
                                    WHERE o.connection = {{connection}} AND o.object = {{object}}
                                      AND o.row_id = t.row_id AND o.op = 'delete' AND o.state IN {UNSETTLED})
-               ON CONFLICT DO NOTHING""",
+               ON CONFLICT DO NOTHING RETURNING m.row_id, to_jsonb(m), m._version""",
             columns=sql.SQL(", ").join(sql.Identifier(f.column) for f in q.obj.fields),
             values=sql.SQL(", ").join(staged(f) for f in q.obj.fields),
             comma=comma,
             **_names(q),
         ),
         (record_id,),
-    ).rowcount
-    if born:
+    ).fetchone()
+    if born is not None:
+        row_id, values, version = born
+        audit.note(
+            conn, q.connection, q.obj.table, "undelete", row_id, record_id, new=values, version=version, source="id"
+        )
         for table in ("tombstone", "alias", "merge"):
             conn.execute(
                 statement(

@@ -12,6 +12,7 @@ from functools import cached_property
 from psycopg import sql
 
 from crm_assets.core.model import Field, FieldType, Object
+from crm_assets.store import audit
 from crm_assets.store.database import statement
 from crm_assets.store.ddl import stage_schema
 
@@ -270,13 +271,23 @@ class ApplySql:
         )
         comma = sql.SQL(", ") if self.obj.fields else sql.SQL("")
         return self._make(
-            """UPDATE {mirror} m
-                  SET {sets}{comma} _version = s._version, _observed_at = s._observed_at, _deleted_at = NULL
-                 FROM crm_assets_pick p JOIN {stage} s ON s._seq = p.seq
-                WHERE m.row_id = p.row_id AND p.act IN ('write', 'first')
-                  AND m.id >= %(lo)s AND m.id <= %(hi)s AND s.id >= %(lo)s AND s.id <= %(hi)s""",
+            """WITH written AS (
+                UPDATE {mirror} m
+                   SET {sets}{comma} _version = s._version, _observed_at = s._observed_at, _deleted_at = NULL
+                  FROM crm_assets_pick p JOIN {stage} s ON s._seq = p.seq
+                 WHERE m.row_id = p.row_id AND p.act IN ('write', 'first')
+                   AND m.id >= %(lo)s AND m.id <= %(hi)s AND s.id >= %(lo)s AND s.id <= %(hi)s
+                RETURNING WITH (OLD AS crm_assets_old, NEW AS crm_assets_new)
+                       m.row_id, m.id, s._version::text AS version, s._source AS source,
+                       crm_assets_old._deleted_at IS NOT NULL AS undeleted, {changed})
+               INSERT INTO crm_assets.change (connection, object, op, row_id, id, old, new, version, source, process)
+               SELECT {connection}, {object}, CASE WHEN undeleted THEN 'undelete' ELSE 'update' END, row_id, id,
+                      old, new, version, source, %(process)s
+                 FROM written AS w (row_id, id, version, source, undeleted, old, new)
+                WHERE undeleted OR new <> '{{}}'""",
             sets=sets,
             comma=comma,
+            changed=audit.old_and_new(self.obj.fields, "crm_assets_old", "crm_assets_new"),
         )
 
     @cached_property
@@ -285,7 +296,7 @@ class ApplySql:
         comma = sql.SQL(", ") if self.obj.fields else sql.SQL("")
         return self._make(
             """WITH born AS (
-                INSERT INTO {mirror} (row_id, id, {columns}{comma} _version, _observed_at)
+                INSERT INTO {mirror} AS m (row_id, id, {columns}{comma} _version, _observed_at)
                 SELECT CASE WHEN x.row_id IS NOT NULL
                              AND NOT EXISTS (SELECT FROM crm_assets.tombstone t WHERE t.connection = {connection}
                                              AND t.object = {object} AND t.row_id = x.row_id)
@@ -303,13 +314,21 @@ class ApplySql:
                                    AND t.object = {object} AND t.id = p.id)
                    AND {stranger}
                  ORDER BY s.id
-                ON CONFLICT DO NOTHING RETURNING id)
+                ON CONFLICT DO NOTHING RETURNING m.id, m.row_id, m AS record),
+               noted AS (
+                INSERT INTO crm_assets.change (connection, object, op, row_id, id, new, version, source, process)
+                SELECT {connection}, {object}, 'create', b.row_id, b.id, {record}, s._version::text, s._source,
+                       %(process)s
+                  FROM born b JOIN crm_assets_pick p ON p.id = b.id JOIN {stage} s ON s._seq = p.seq
+                 WHERE s.id >= %(lo)s AND s.id <= %(hi)s
+                   AND (s._load IS NULL OR s._load <> ALL (%(first)s::bigint[])))
                UPDATE crm_assets_pick p SET act = 'born' FROM born b WHERE b.id = p.id""",
             columns=self._each("{c}"),
             values=sql.SQL(", ").join(staged(f) for f in self.obj.fields),
             comma=comma,
             external=self._external("s"),
             stranger=self._stranger,
+            record=audit.whole(sql.SQL("b.record")),
         )
 
     @property

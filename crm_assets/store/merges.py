@@ -12,6 +12,7 @@ from datetime import datetime
 
 from psycopg import sql
 
+from crm_assets.store import audit
 from crm_assets.store.apply_sql import UNSETTLED, ApplySql
 from crm_assets.store.database import Conn, Database, statement
 
@@ -192,10 +193,17 @@ def _repoint(conn: Conn, q: ApplySql) -> set[str]:
                 """WITH free AS (
                        SELECT r.row_id, x.survivor_id
                          FROM {referrer} r JOIN crm_assets_merged x ON x.id = r.{column}
-                        ORDER BY r.row_id FOR NO KEY UPDATE OF r SKIP LOCKED)
-                   UPDATE {referrer} r SET {column} = free.survivor_id FROM free WHERE r.row_id = free.row_id""",
+                        ORDER BY r.row_id FOR NO KEY UPDATE OF r SKIP LOCKED),
+                   moved AS (
+                       UPDATE {referrer} r SET {column} = free.survivor_id FROM free WHERE r.row_id = free.row_id
+                    RETURNING r.row_id, r.id, OLD.{column} AS was, NEW.{column} AS is_now)
+                   INSERT INTO crm_assets.change (connection, object, op, row_id, id, old, new, process)
+                   SELECT {connection}, {table}, 'update', row_id, id, jsonb_build_object({key}::text, was),
+                          jsonb_build_object({key}::text, is_now), %s
+                     FROM moved""",
                 **names,
-            )
+            ),
+            (audit.process(),),
         )
         conn.execute(
             statement(

@@ -13,7 +13,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from crm_assets.core.model import Object, Op
-from crm_assets.store import guards, references
+from crm_assets.store import audit, guards, references
 from crm_assets.store.database import Conn, Database, statement
 from crm_assets.store.worker import LOCK_CLASS, Worker
 from crm_assets.store.write import Write
@@ -79,7 +79,7 @@ def claim(
         if writes:
             conn.cursor().executemany(
                 """UPDATE crm_assets.outbox
-                      SET state = 'sending', claimed_by = %s, lease_until = clock_timestamp() + %s,
+                      SET state = 'sending', claimed_by = %s, sent_by = %s, lease_until = clock_timestamp() + %s,
                           sent_at = clock_timestamp(), claimed_at = clock_timestamp(),
                           echo_until = clock_timestamp() + %s, attempts = attempts + 1,
                           op = %s, id = %s, base = %s, new = %s, waiting_for = NULL, waits_on = NULL
@@ -87,6 +87,7 @@ def claim(
                 [
                     (
                         worker.name,
+                        audit.process(),
                         lease,
                         lease + settle_time,
                         w.op,

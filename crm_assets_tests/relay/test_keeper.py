@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,7 +23,7 @@ def test_more_than_one_portion_of_old_history_is_forgotten(db: Database) -> None
         )
     stop = threading.Event()
     alive: Any = SimpleNamespace(workers={"events": threading.current_thread()})
-    keeper = Keeper(db, {"salesforce": alive}, stop)
+    keeper = Keeper(db, {"salesforce": alive}, stop, timedelta(days=90))
     keeper.start()
 
     def left() -> int:
@@ -43,7 +44,7 @@ def test_a_connection_with_a_dead_worker_does_not_count_as_alive(db: Database) -
     stop = threading.Event()
     dead: Any = SimpleNamespace(workers={"events": threading.Thread()})
     alive: Any = SimpleNamespace(workers={"events": threading.current_thread()})
-    keeper = Keeper(db, {"dead": dead, "well": alive}, stop)
+    keeper = Keeper(db, {"dead": dead, "well": alive}, stop, timedelta(days=90))
     keeper.start()
     wait_until(lambda: activity.relay_alive(db, "well"))
     assert not activity.relay_alive(db, "dead")

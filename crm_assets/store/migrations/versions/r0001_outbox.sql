@@ -21,6 +21,8 @@ CREATE TABLE crm_assets.outbox (
     attempts        integer NOT NULL DEFAULT 0,
     next_try_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
     claimed_by      text,
+    -- The run or the process that claimed it last; it stays when the claim has ended.
+    sent_by         text,
     lease_until     timestamptz,
     sent_at         timestamptz,
     -- When it was last claimed, and until when a record that appears in the CRM may be what this create made.
@@ -47,6 +49,20 @@ CREATE INDEX outbox_waits_on ON crm_assets.outbox (waits_on) WHERE waits_on IS N
 CREATE INDEX outbox_deletes ON crm_assets.outbox (connection, object, seq)
     WHERE op = 'delete' AND state IN ('pending', 'sending', 'unknown');
 CREATE INDEX outbox_record ON crm_assets.outbox (connection, object, row_id, seq);
+
+CREATE INDEX outbox_created ON crm_assets.outbox (created_at);
+
+-- Who changed what, when, from what to what, in both directions.
+CREATE VIEW crm_assets.audit AS
+SELECT c.at, 'crm' AS origin, c.connection, c.object, c.row_id, c.id, c.op, c.old, c.new, 'applied' AS state,
+       NULL::text AS reason, NULL::text AS actor, c.process, c.version, c.source, NULL::timestamptz AS settled_at,
+       c.change_id, NULL::bigint AS seq
+  FROM crm_assets.change c
+UNION ALL
+SELECT o.created_at, 'product', o.connection, o.object, o.row_id, o.id, o.op, o.base, o.new, o.state,
+       o.reason, o.actor, o.sent_by, o.theirs_version, NULL, o.settled_at, NULL, o.seq
+  FROM crm_assets.outbox o
+ ORDER BY at;
 
 -- Which state may follow which. A settled row stays what it is, except that a person may retry or discard a
 -- rejected one.

@@ -147,6 +147,25 @@ CREATE TABLE crm_assets.tombstone (
 CREATE INDEX tombstone_buried ON crm_assets.tombstone (connection, object, buried_at);
 CREATE UNIQUE INDEX tombstone_id ON crm_assets.tombstone (connection, object, id) WHERE id IS NOT NULL;
 
+-- What apply changed on behalf of the CRM: the columns that changed, and which process took it in. A first load is one
+-- row without a record.
+CREATE TABLE crm_assets.change (
+    change_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    connection   text NOT NULL,
+    object       text NOT NULL,
+    op           text NOT NULL CHECK (op IN ('create', 'update', 'delete', 'undelete', 'merge', 'load')),
+    row_id       uuid,
+    id           text,
+    old          jsonb,
+    new          jsonb,
+    version      text,
+    source       text,
+    process      text NOT NULL,
+    at           timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX change_at ON crm_assets.change (at);
+CREATE INDEX change_record ON crm_assets.change (row_id);
+
 -- A record we wrote: reads begun before floor_at are older than our own write and are ignored for it. The first
 -- read begun after it is applied whatever its version, and gives the waiting writes of these fields their new base.
 CREATE TABLE crm_assets.floor (
