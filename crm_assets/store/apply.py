@@ -179,6 +179,7 @@ def _batch(db: Database, q: ApplySql, after: str, size: int, work: _Pass) -> tup
         conn.execute(q.write, scope)
         conn.execute(q.insert, scope)
         conn.execute(q.buried, scope)
+        conn.execute(q.bury, scope)
         if q.meet is not None:
             conn.execute(q.meet, scope)
         conn.execute(q.lock_deletes, scope)

@@ -25,7 +25,7 @@ def delete(conn: Conn, q: ApplySql, record_id: str) -> int:
     """The CRM deleted the record: its row leaves the mirror and becomes a tombstone that keeps the row_id."""
     seen = conn.execute(
         statement(
-            """SELECT s._source, s._version, s._observed_at, p.version_null, f.id IS NOT NULL, to_jsonb(s)
+            """SELECT s._source, s._version, s._observed_at, p.version_null, f.id IS NOT NULL
                  FROM crm_assets_pick p JOIN {stage} s ON s._seq = p.seq
                  LEFT JOIN crm_assets.floor f
                    ON f.connection = {connection} AND f.object = {object} AND f.id = p.id
@@ -36,7 +36,7 @@ def delete(conn: Conn, q: ApplySql, record_id: str) -> int:
     ).fetchone()
     if seen is None:
         return 0
-    source, version, observed_at, found_nothing, floor, record = seen
+    source, version, observed_at, found_nothing, floor = seen
     row = conn.execute(
         statement(
             "SELECT row_id, _version, _observed_at, _deleted_at, to_jsonb(m) FROM {mirror} m WHERE id = %s FOR UPDATE",
@@ -44,9 +44,8 @@ def delete(conn: Conn, q: ApplySql, record_id: str) -> int:
         ),
         (record_id,),
     ).fetchone()
-    if row is None:
-        _bury(conn, q, None, record_id, _fields(q, record), version, observed_at)
-        return _consume(conn, q, record_id, 0)
+    if row is None:  # it left meanwhile; the next pass meets its tombstone
+        return 0
     row_id, our_version, our_observed_at, deleted_at, values = row
     if not floor:
         if not found_nothing and our_version is not None and version < our_version:
@@ -116,6 +115,7 @@ def lift(conn: Conn, q: ApplySql, record_id: str) -> int:
         audit.note(
             conn, q.connection, q.obj.table, "undelete", row_id, record_id, new=values, version=version, source="id"
         )
+        _show(conn, q, row_id, _held(conn, q, row_id))
         for table in ("tombstone", "alias", "merge"):
             conn.execute(
                 statement(
@@ -320,6 +320,9 @@ def reply(conn: Conn, q: ApplySql, stage_seq: int, outbox_seq: int) -> int:
                     ),
                     (record_id, row_id),
                 )
+                if record_id:
+                    # A row that a foreign key held back when the CRM deleted the record: the product let go of it.
+                    setaside.clear(conn, q.connection, q.obj.table, [record_id])
             case _:
                 pass
     conn.execute(statement("DELETE FROM {stage} WHERE _seq = %s", **_names(q)), (stage_seq,))
@@ -424,6 +427,21 @@ def _show(conn: Conn, q: ApplySql, row_id: UUID, values: dict[str, Any]) -> int:
     ).rowcount
 
 
+def _held(conn: Conn, q: ApplySql, row_id: UUID) -> dict[str, Any]:
+    """What the product has written to a row and nobody has settled yet."""
+    row = conn.execute(
+        statement(
+            f"""SELECT jsonb_object_agg(e.key, e.value ORDER BY o.place, o.seq)
+                 FROM crm_assets.outbox o CROSS JOIN LATERAL jsonb_each(o.new) e
+                WHERE o.connection = {{connection}} AND o.object = {{object}} AND o.row_id = %s
+                  AND o.op = 'update' AND o.state IN {UNSETTLED}""",
+            **_names(q),
+        ),
+        (row_id,),
+    ).fetchone()
+    return dict(row[0]) if row and row[0] else {}
+
+
 def _remove(
     conn: Conn,
     q: ApplySql,
@@ -481,14 +499,12 @@ def _revive(conn: Conn, q: ApplySql, row_id: UUID) -> int:
     return born
 
 
-def _bury(
-    conn: Conn, q: ApplySql, row_id: UUID | None, record_id: str, values: Any, version: Any, observed_at: Any
-) -> None:
+def _bury(conn: Conn, q: ApplySql, row_id: UUID, record_id: str, values: Any, version: Any, observed_at: Any) -> None:
     conn.execute(
         statement(
             """INSERT INTO crm_assets.tombstone AS t
                       (connection, object, row_id, id, "values", deleted_by, version, observed_at, approved)
-               VALUES ({connection}, {object}, coalesce(%(row_id)s, uuidv7()), %(id)s, %(values)s, 'crm',
+               VALUES ({connection}, {object}, %(row_id)s, %(id)s, %(values)s, 'crm',
                        %(version)s::text, %(observed_at)s,
                        (SELECT coalesce(bool_or(p.seq <= g.up_to), false)
                           FROM crm_assets_pick p JOIN crm_assets.guard g
@@ -508,10 +524,6 @@ def _bury(
             "observed_at": observed_at,
         },
     )
-
-
-def _fields(q: ApplySql, record: dict[str, Any]) -> dict[str, Any]:
-    return {f.column: record.get(f.column) for f in q.obj.fields} | {"id": record.get("id")}
 
 
 def _consume(conn: Conn, q: ApplySql, record_id: str, changed: int) -> int:

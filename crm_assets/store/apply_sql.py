@@ -404,6 +404,26 @@ class ApplySql:
         )
 
     @cached_property
+    def bury(self) -> sql.Composed:
+        """Deletions of ids that were never here are remembered at once; nothing of the product can refer to them."""
+        return self._make(
+            """WITH gone AS (
+                INSERT INTO crm_assets.tombstone
+                       (connection, object, row_id, id, "values", deleted_by, version, observed_at, approved)
+                SELECT {connection}, {object}, uuidv7(), p.id, to_jsonb(s) - {control}::text[], 'crm',
+                       s._version::text, s._observed_at,
+                       -- The guard counts what leaves the mirror.
+                       true
+                  FROM crm_assets_pick p JOIN {stage} s ON s._seq = p.seq
+                 WHERE p.row_id IS NULL AND p.act IS NULL AND p.eligible AND p.deleted
+                   AND s.id >= %(lo)s AND s.id <= %(hi)s
+                   AND NOT EXISTS (SELECT FROM {mirror} m WHERE m.id = p.id)
+                ON CONFLICT DO NOTHING RETURNING id)
+               UPDATE crm_assets_pick p SET act = 'gone' FROM gone g WHERE g.id = p.id""",
+            control=sql.Literal([name for name in _CONTROL if name != "id"]),
+        )
+
+    @cached_property
     def lock_deletes(self) -> sql.Composed:
         """As ``lock_outbox``, for the deletes that get ``theirs``."""
         return self._make(
@@ -450,7 +470,7 @@ class ApplySql:
                 WHERE f.connection = {connection} AND f.object = {object} AND f.id = p.id AND p.eligible
                   -- Raised again meanwhile: then this read is older than the write it was raised for.
                   AND s._observed_at >= f.floor_at
-                  AND (p.act IN ('first', 'born', 'deleting') OR p.row_id IS NULL AND p.act = 'skip')"""
+                  AND (p.act IN ('first', 'born', 'deleting', 'gone') OR p.row_id IS NULL AND p.act = 'skip')"""
         )
 
     @cached_property
@@ -467,12 +487,18 @@ class ApplySql:
 
     @cached_property
     def consume(self) -> sql.Composed:
-        """Only rows that the batch saw: one that was committed meanwhile stays for the next pass."""
+        """Only rows that the batch saw: one that was committed meanwhile stays for the next pass. So does what was
+        read later than a read that found nothing: it may be an undelete."""
         return self._make(
             """DELETE FROM {stage} s USING (
                     SELECT unnest(p.seqs) AS seq FROM crm_assets_pick p
                      WHERE p.act IN ('write', 'first', 'same', 'skip', 'reread', 'born', 'deleting')
-                        OR NOT p.eligible) d
+                        OR NOT p.eligible
+                    UNION ALL
+                    SELECT o._seq FROM crm_assets_pick p
+                      JOIN {stage} s ON s._seq = p.seq
+                      JOIN {stage} o ON o._seq = ANY (p.seqs)
+                     WHERE p.act = 'gone' AND (s._version IS NOT NULL OR o._observed_at <= s._observed_at)) d
                 WHERE s._seq = d.seq AND s.id >= %(lo)s AND s.id <= %(hi)s"""
         )
 
@@ -481,10 +507,10 @@ class ApplySql:
         return self._make(
             """SELECT count(*) FILTER (WHERE act = 'born'),
                       count(*) FILTER (WHERE act IN ('write', 'first')),
-                      count(*) FILTER (WHERE act IN ('same', 'skip', 'deleting') OR NOT eligible),
+                      count(*) FILTER (WHERE act IN ('same', 'skip', 'deleting', 'gone') OR NOT eligible),
                       count(*) FILTER (WHERE act = 'reread'),
                       array_agg(id ORDER BY id) FILTER (WHERE eligible AND deleted AND act IS NULL),
                       array_agg(id ORDER BY id) FILTER (WHERE act = 'lift'),
-                      array_agg(id) FILTER (WHERE act IN ('born', 'write', 'first'))
+                      array_agg(id) FILTER (WHERE act IN ('born', 'write', 'first', 'gone'))
                  FROM crm_assets_pick"""
         )
