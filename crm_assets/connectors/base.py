@@ -232,4 +232,16 @@ class Streaming(Protocol):
         ...
 
 
+@runtime_checkable
+class Conditional(Protocol):
+    """What a connector offers besides if its vendor takes a condition with an update of a single record: it honours
+    ``Mutation.if_version``. Found by ``isinstance``."""
+
+    @property
+    def condition_blind(self) -> timedelta:
+        """How long after ``if_version`` an edit may pass for that version: the vendor's precision, and the difference
+        of the clocks. A condition proves something only for a version that was seen later than that."""
+        ...
+
+
 ConnectorFactory = Callable[[ConnectionConfig, Gate], Connector]

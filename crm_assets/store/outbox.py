@@ -291,6 +291,22 @@ def created(db: Database, connection: str, table: str, ids: Collection[str]) -> 
     return {row[0] for row in rows}
 
 
+def version_behind(db: Database, connection: str, obj: Object, write: Write, blind: timedelta) -> str | None:
+    """The version (ISO 8601) that an update was made on, if the CRM was seen to have it still longer than ``blind``
+    after it; None if it has not, or if the CRM's record has been seen to be another since."""
+    with db.transaction() as conn:
+        row = conn.execute(
+            statement(
+                """SELECT m._version FROM {m} m JOIN crm_assets.outbox o ON o.row_id = m.row_id
+                    WHERE o.seq = %s AND o.theirs IS NULL AND m._deleted_at IS NULL
+                      AND m._observed_at > m._version + %s""",
+                m=sql.Identifier(connection, obj.table),
+            ),
+            (write.seq, blind),
+        ).fetchone()
+    return row[0].isoformat() if row else None
+
+
 def paused(db: Database, connection: str) -> bool:
     """Whether a person stopped write-back (``crm_assets.pause``)."""
     with db.transaction() as conn:

@@ -8,13 +8,13 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from crm_assets.connectors.base import Connector
+from crm_assets.connectors.base import Conditional, Connector
 from crm_assets.core.conflict import Ruling, changed_since, judge, rule, rule_delete
 from crm_assets.core.errors import CrmAssetsError, ObjectUnavailable, RejectedError, RetriableError
 from crm_assets.core.model import Mutation, Object, Op, Outcome, Policy, Result
 from crm_assets.core.preflight import problems
 from crm_assets.core.values import from_json, record_from_json, record_to_json
-from crm_assets.store import conflicts, merges
+from crm_assets.store import conflicts, merges, outbox
 from crm_assets.store.database import Database
 from crm_assets.store.settle import Settlement, settle
 from crm_assets.store.write import Write
@@ -39,6 +39,8 @@ def send(db: Database, connector: Connector, obj: Object, writes: Sequence[Write
         for write, reason in _unsendable(obj, left):
             _settle(db, connection, obj, [Settlement(write, "rejected", reason=reason)], report)
             left.remove(write)
+        if _sent_unchanged(db, connector, obj, left, report):
+            return
         ready = [w for w in left if not _needs_look(obj, w)]
         ready += _compare(db, connector, obj, [w for w in left if _needs_look(obj, w)], report)
         left = ready
@@ -63,24 +65,51 @@ def send(db: Database, connector: Connector, obj: Object, writes: Sequence[Write
         raise
 
 
-def _send(db: Database, connector: Connector, obj: Object, group: Sequence[Write], report: WritebackReport) -> None:
-    """One call. A batch that is refused as a whole is halved until the write that the CRM cannot take stands alone."""
+def _sent_unchanged(
+    db: Database, connector: Connector, obj: Object, writes: Sequence[Write], report: WritebackReport
+) -> bool:
+    """Send a lone update under the condition that the CRM's record is still the one it was made on. False: it has to be
+    compared. Nothing was done to the CRM's record then."""
+    if len(writes) != 1 or not isinstance(connector, Conditional) or obj.version_text or obj.version_field is None:
+        return False
+    (write,) = writes
+    if write.op is not Op.UPDATE or write.theirs or not _needs_look(obj, write):
+        return False
+    version = outbox.version_behind(db, connector.config.name, obj, write, connector.condition_blind)
+    if version is None:
+        return False
+    return _send(db, connector, obj, writes, report, if_version=version)
+
+
+def _send(
+    db: Database,
+    connector: Connector,
+    obj: Object,
+    group: Sequence[Write],
+    report: WritebackReport,
+    if_version: str | None = None,
+) -> bool:
+    """One call. A batch that is refused as a whole is halved until the write that the CRM cannot take stands alone.
+    False, with nothing settled: the record of a lone write is not of the version ``if_version`` any more."""
     try:
-        outcomes = connector.write(obj, [_mutation(obj, w) for w in group])
+        outcomes = connector.write(obj, [_mutation(obj, w, if_version) for w in group])
     except ObjectUnavailable:
         raise
     except RejectedError as error:
         if len(group) == 1:
             _settle(db, connector.config.name, obj, [Settlement(group[0], "rejected", reason=str(error))], report)
-            return
+            return True
         middle = len(group) // 2
         for half in (group[:middle], group[middle:]):
             _send(db, connector, obj, half, report)
-        return
+        return True
+    if if_version is not None and [outcome.result for outcome in outcomes] == [Result.CHANGED]:
+        return False
     report.add(obj.table, sent=len(group))
     by_seq = {outcome.seq: outcome for outcome in outcomes}
     connection = connector.config.name
     _settle(db, connection, obj, [_settlement(db, connection, obj, w, by_seq.get(w.seq)) for w in group], report)
+    return True
 
 
 def _with_row_id(obj: Object, write: Write) -> Write:
@@ -199,8 +228,8 @@ def why_gone(db: Database, connection: str, obj: Object, write: Write) -> str:
     return f"the record was merged into {kept} in the CRM" if kept else "the record is deleted in the CRM"
 
 
-def _mutation(obj: Object, write: Write) -> Mutation:
-    return Mutation(write.seq, write.op, write.row_id, write.id, record_from_json(obj, write.new))
+def _mutation(obj: Object, write: Write, if_version: str | None = None) -> Mutation:
+    return Mutation(write.seq, write.op, write.row_id, write.id, record_from_json(obj, write.new), if_version)
 
 
 def _settlement(db: Database, connection: str, obj: Object, write: Write, outcome: Outcome | None) -> Settlement:

@@ -99,6 +99,11 @@ class SalesforceConnector:
         return writing.LARGEST
 
     @property
+    def condition_blind(self) -> timedelta:
+        """Conditions count whole seconds; the rest is for clocks that differ."""
+        return timedelta(seconds=10)
+
+    @property
     def max_fetch(self) -> int:
         return 500
 
