@@ -191,7 +191,7 @@ url, home, crm, credentials = sys.argv[1:5]
 reading.BULK_ROWS, mirror.PART_ROWS = 20, 40
 db = Database(url)
 spec = ConnectionSpec.model_validate_json(credentials)
-connection = runtime.open_connection(Settings(database_url=url, home=Path(home)), db, spec, "test")
+connection = runtime.open_connection(Settings(database_url=url, home=Path(home)), db, spec, "incremental")
 mirror.sync(db, Path(home), connection.connector, connection.objects["contact"])
 """
 

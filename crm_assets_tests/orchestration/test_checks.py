@@ -54,7 +54,8 @@ def test_schema_names_what_changed_and_a_full_refresh_heals_it(read: Room) -> No
     assert read.run("salesforce_full_refresh").success
     found = evaluations(read.run("salesforce_reconcile"))["contact", "schema"]
     assert found.passed
-    (shown,) = found.metadata["changes"].value  # type: ignore[union-attr, misc]
+    table = found.metadata["changes"].value
+    (shown,) = [record.data for record in table.records]  # type: ignore[union-attr]
     assert (shown["field"], shown["change"], shown["column"]) == ("Motto__c", "added", "motto_c")
 
 
