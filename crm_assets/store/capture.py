@@ -38,7 +38,9 @@ def install(conn: Conn, connection: str, obj: Object, columns: dict[str, str], *
         conn.execute(
             sql.SQL(
                 "CREATE OR REPLACE FUNCTION {} () RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER "
-                "SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS {}"
+                # A session plans each statement once, for as many rows as it first had; a nested loop over old and new
+                # rows, right for one, would be quadratic for the many that come later.
+                "SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET enable_nestloop = off AS {}"
             ).format(function, sql.Literal(body.as_string(conn) if isinstance(body, sql.Composable) else body))
         )
         conn.execute(sql.SQL("REVOKE EXECUTE ON FUNCTION {} FROM PUBLIC").format(function))
@@ -101,8 +103,8 @@ BEGIN
         RAISE EXCEPTION 'column "%" of {name} cannot be set by an INSERT: the CRM gives it its value', bad
             USING HINT = 'Leave the column out.';
     END IF;
-    SELECT n.row_id INTO known FROM new_rows n JOIN crm_assets.tombstone t
-        ON t.connection = {connection} AND t.object = {object} AND t.row_id = n.row_id LIMIT 1;
+    SELECT (array_agg(n.row_id))[1] INTO known FROM new_rows n JOIN crm_assets.tombstone t
+        ON t.connection = {connection} AND t.object = {object} AND t.row_id = n.row_id;
     IF known IS NOT NULL THEN
         RAISE EXCEPTION 'row_id % belongs to a deleted record of {name}', known
             USING HINT = 'Leave row_id out, so that the new record gets its own.';
@@ -169,10 +171,11 @@ def _update_body(
         """
 DECLARE bad text;
 BEGIN
-    SELECT CASE WHEN n.row_id IS NULL THEN 'row_id' ELSE c.name END INTO bad
+    -- All of them: with LIMIT 1 the rows would be compared each with each, in the hope of an early find.
+    SELECT min(CASE WHEN n.row_id IS NULL THEN 'row_id' ELSE c.name END) INTO bad
       FROM old_rows o LEFT JOIN new_rows n ON n.row_id = o.row_id
       LEFT JOIN LATERAL (VALUES {fixed}) AS c (name, changed) ON c.changed
-     WHERE n.row_id IS NULL OR c.changed LIMIT 1;
+     WHERE n.row_id IS NULL OR c.changed;
     IF bad IS NOT NULL THEN
         RAISE EXCEPTION 'column "%" of {name} cannot be changed here: {why}', bad;
     END IF;

@@ -18,30 +18,36 @@ from crm_assets.store.database import Conn, Database, statement
 from crm_assets.store.worker import LOCK_CLASS, Worker
 from crm_assets.store.write import Write
 
+# Each look-up of a record is a subquery of its own with a LIMIT, so that it stays a look-up: as NOT EXISTS it becomes a
+# join, and its plan follows statistics that are never right for a table that fills and empties within seconds.
 _EARLIEST = """
     SELECT o.seq, o.op, o.row_id, o.id, coalesce(o.base, '{{}}'), coalesce(o.new, '{{}}'), o.created_at, o.attempts,
            coalesce(o.theirs, '{{}}'), coalesce(o.theirs_since, '{{}}')
       FROM crm_assets.outbox o
      WHERE o.connection = %(connection)s AND o.object = %(object)s
        AND o.state = 'pending' AND o.next_try_at <= clock_timestamp() AND o.guard_id IS NULL
-       AND NOT EXISTS (
-            SELECT FROM crm_assets.outbox e
+       AND (SELECT e.seq FROM crm_assets.outbox e
              WHERE e.connection = o.connection AND e.object = o.object AND e.row_id = o.row_id
-               AND (e.place, e.seq) < (o.place, o.seq) AND e.state IN ('pending', 'sending', 'unknown'))
-       AND NOT EXISTS (
-            SELECT FROM crm_assets.outbox e
+               AND (e.place, e.seq) < (o.place, o.seq)
+               -- Pending, sending or unknown; said so, the index of what is due would look good, which is no look-up.
+               AND e.state NOT IN ('conflict', 'confirmed', 'rejected', 'superseded', 'discarded')
+             ORDER BY e.seq LIMIT 1) IS NULL
+       AND (SELECT e.seq FROM crm_assets.outbox e
              WHERE e.connection = o.connection AND e.object = o.object AND e.row_id = o.row_id
                AND e.state IN ('conflict', 'sending', 'unknown') AND e.seq <> o.seq
                AND (e.state <> 'conflict' OR o.op <> 'update' OR e.op <> 'update'
-                    OR e.new ?| crm_assets.keys(o.new)))
-       AND NOT EXISTS (
-            SELECT FROM crm_assets.floor f
-             WHERE f.connection = o.connection AND f.object = o.object AND f.id IN (
-                SELECT m.id FROM {mirror} m WHERE m.row_id = o.row_id
-                UNION ALL
-                SELECT c.id FROM crm_assets.outbox c
-                 WHERE c.connection = o.connection AND c.object = o.object AND c.row_id = o.row_id
-                   AND c.id IS NOT NULL))
+                    OR e.new ?| crm_assets.keys(o.new))
+             ORDER BY e.seq LIMIT 1) IS NULL
+       AND (SELECT found.id
+              FROM (SELECT m.id FROM {mirror} m WHERE m.row_id = o.row_id
+                    UNION ALL
+                    SELECT c.id FROM crm_assets.outbox c
+                     WHERE c.connection = o.connection AND c.object = o.object AND c.row_id = o.row_id
+                       AND c.id IS NOT NULL) known
+             CROSS JOIN LATERAL (
+                   SELECT f.id FROM crm_assets.floor f
+                    WHERE f.connection = o.connection AND f.object = o.object AND f.id = known.id LIMIT 1) found
+             LIMIT 1) IS NULL
      ORDER BY o.seq LIMIT %(limit)s
        FOR UPDATE OF o SKIP LOCKED
 """
@@ -77,27 +83,26 @@ def claim(
         writes = references.resolve(conn, connection, obj, writes)
         writes = _in_turn(conn, connection, obj, writes)
         if writes:
-            conn.cursor().executemany(
-                """UPDATE crm_assets.outbox
+            conn.execute(
+                """UPDATE crm_assets.outbox o
                       SET state = 'sending', claimed_by = %s, sent_by = %s, lease_until = clock_timestamp() + %s,
                           sent_at = clock_timestamp(), claimed_at = clock_timestamp(),
                           echo_until = clock_timestamp() + %s, attempts = attempts + 1,
-                          op = %s, id = %s, base = %s, new = %s, waiting_for = NULL, waits_on = NULL
-                    WHERE seq = %s""",
-                [
-                    (
-                        worker.name,
-                        audit.process(),
-                        lease,
-                        lease + settle_time,
-                        w.op,
-                        w.id,
-                        Jsonb(dict(w.base)) if w.op is not Op.CREATE else None,
-                        Jsonb(dict(w.new)) if w.op is not Op.DELETE else None,
-                        w.seq,
-                    )
-                    for w in writes
-                ],
+                          op = w.op, id = w.id, base = w.base, new = w.new, waiting_for = NULL, waits_on = NULL
+                     FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::jsonb[], %s::jsonb[])
+                          AS w (seq, op, id, base, new)
+                    WHERE o.seq = w.seq""",
+                (
+                    worker.name,
+                    audit.process(),
+                    lease,
+                    lease + settle_time,
+                    [w.seq for w in writes],
+                    [w.op for w in writes],
+                    [w.id for w in writes],
+                    [None if w.op is Op.CREATE else Jsonb(dict(w.base)) for w in writes],
+                    [None if w.op is Op.DELETE else Jsonb(dict(w.new)) for w in writes],
+                ),
             )
     return writes
 
@@ -142,13 +147,14 @@ def _fold(conn: Conn, connection: str, obj: Object, writes: Sequence[Write]) -> 
             write = replace(write, base={**base, **write.base}, new={**write.new, **new})
         result.append(write)
     if absorbed:
+        grown = {seq for seq, _ in absorbed}
         # At once, not only with the claim: a write that goes on waiting must keep what it has taken in.
         conn.cursor().executemany(
             "UPDATE crm_assets.outbox SET base = %s, new = %s WHERE seq = %s",
             [
                 (Jsonb(dict(w.base)) if w.op is not Op.CREATE else None, Jsonb(dict(w.new)), w.seq)
                 for w in result
-                if w.seq in {seq for seq, _ in absorbed}
+                if w.seq in grown
             ],
         )
         conn.cursor().executemany(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from crm_assets.core.model import Object, Op
 from crm_assets.store import references
@@ -42,32 +43,33 @@ def settle(db: Database, connection: str, obj: Object, settlements: Sequence[Set
 def _settle(conn: Conn, connection: str, obj: Object, settlements: Sequence[Settlement]) -> int:
     ordered = sorted(settlements, key=lambda s: s.write.seq)
     # In order of seq, as every other place that takes several of these locks.
-    conn.execute(
-        "SELECT FROM crm_assets.outbox WHERE seq = ANY (%s) ORDER BY seq FOR NO KEY UPDATE",
-        ([s.write.seq for s in ordered],),
-    )
     ours = {
         row[0]
         for row in conn.execute(
-            """UPDATE crm_assets.outbox o
-                  SET state = s.state, id = coalesce(s.id, o.id), reason = s.reason,
-                      next_try_at = clock_timestamp() + s.retry_after,
-                      -- From here the vendor's longest server time counts for a call without a reply.
-                      sent_at = CASE WHEN s.state = 'unknown' THEN clock_timestamp() ELSE o.sent_at END
-                 FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::interval[])
-                      AS s (seq, state, id, reason, retry_after)
-                WHERE o.seq = s.seq AND o.state IN ('sending', 'unknown')
-            RETURNING o.seq""",
-            (
-                [s.write.seq for s in ordered],
-                [s.state for s in ordered],
-                [s.id for s in ordered],
-                [s.reason for s in ordered],
-                [s.retry_after for s in ordered],
-            ),
+            "SELECT seq, state FROM crm_assets.outbox WHERE seq = ANY (%s) ORDER BY seq FOR NO KEY UPDATE",
+            ([s.write.seq for s in ordered],),
         )
+        if row[1] in ("sending", "unknown")
     }
     mine = [s for s in ordered if s.write.seq in ours]
+    conn.execute(
+        # By seq alone: with the state in the condition, indexes of states look better than they are.
+        """UPDATE crm_assets.outbox o
+              SET state = s.state, id = coalesce(s.id, o.id), reason = s.reason,
+                  next_try_at = clock_timestamp() + s.retry_after,
+                  -- From here the vendor's longest server time counts for a call without a reply.
+                  sent_at = CASE WHEN s.state = 'unknown' THEN clock_timestamp() ELSE o.sent_at END
+             FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::text[], %s::interval[])
+                  AS s (seq, state, id, reason, retry_after)
+            WHERE o.seq = s.seq""",
+        (
+            [s.write.seq for s in mine],
+            [s.state for s in mine],
+            [s.id for s in mine],
+            [s.reason for s in mine],
+            [s.retry_after for s in mine],
+        ),
+    )
     _tell_mirror(conn, connection, obj, [s for s in mine if _concerns_mirror(s)])
     references.wake(conn, connection, [s.write.row_id for s in mine if s.write.op is Op.CREATE])
     _read_again(conn, connection, obj, [s for s in mine if s.state in ("confirmed", "rejected")])
@@ -99,9 +101,20 @@ def _read_again(conn: Conn, connection: str, obj: Object, settlements: Sequence[
         for s in settlements
         if (record_id := s.id or s.write.id) is not None and s.write.op is not Op.DELETE
     )
-    for record_id, fields in again:
-        conn.execute("SELECT crm_assets.raise_floor(%s, %s, %s, %s)", (connection, obj.table, record_id, fields))
     if again:
+        # As crm_assets.raise_floor does for one record, in order of ids.
+        conn.execute(
+            """INSERT INTO crm_assets.floor AS f (connection, object, id, floor_at, fields)
+               SELECT %s, %s, a.id, clock_timestamp(),
+                      coalesce(array_agg(DISTINCT k) FILTER (WHERE k IS NOT NULL), '{}')
+                 FROM unnest(%s::text[], %s::jsonb[]) AS a (id, fields)
+                 LEFT JOIN LATERAL jsonb_array_elements_text(a.fields) k ON true
+                GROUP BY a.id ORDER BY a.id
+               ON CONFLICT (connection, object, id) DO UPDATE
+                   SET floor_at = excluded.floor_at,
+                       fields = ARRAY(SELECT DISTINCT unnest(f.fields || excluded.fields))""",
+            (connection, obj.table, [record_id for record_id, _ in again], [Jsonb(fields) for _, fields in again]),
+        )
         conn.execute(
             """INSERT INTO crm_assets.inbox (connection, event_id, object, record_id, change, reason)
                SELECT %s, 'reread:' || gen_random_uuid(), %s, id, 'reread', 'written' FROM unnest(%s::text[]) AS id""",

@@ -39,6 +39,7 @@ CREATE TABLE crm_assets.outbox (
     created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     settled_at      timestamptz
 );
+CREATE INDEX outbox_pending ON crm_assets.outbox (connection, object, seq) WHERE state = 'pending';
 CREATE INDEX outbox_unsettled ON crm_assets.outbox (connection, object, row_id, seq)
     WHERE state IN ('pending', 'sending', 'unknown', 'conflict');
 CREATE UNIQUE INDEX outbox_sending ON crm_assets.outbox (connection, object, row_id) WHERE state = 'sending';
