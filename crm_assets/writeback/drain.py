@@ -15,6 +15,7 @@ from crm_assets.core.model import Object
 from crm_assets.store import outbox
 from crm_assets.store.database import Database
 from crm_assets.store.worker import Worker
+from crm_assets.writeback import waves
 from crm_assets.writeback.order import parents_first
 from crm_assets.writeback.report import WritebackReport
 from crm_assets.writeback.resolve import resolve_unknown
@@ -69,10 +70,10 @@ def _drain_object(
     db: Database, connector: Connector, obj: Object, worker: Worker, report: WritebackReport, left: int | None
 ) -> int | None:
     connection = connector.config.name
-    # A claim covers a conflict read and the call itself; no longer than that may it look alive.
-    lease = 2 * connector.config.call_timeout + _MARGIN
     while left is None or left > 0:
-        size = connector.max_write if left is None else min(left, connector.max_write)
+        size = waves.size(connector) if left is None else min(left, waves.size(connector))
+        # A claim covers its conflict reads and the calls themselves; no longer than that may it look alive.
+        lease = waves.lease(connector, size, _MARGIN)
         writes = outbox.claim(db, connection, obj, worker, size, lease, connector.settle_time)
         if not writes:
             break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field, replace
 
 COUNTS = ("sent", "confirmed", "rejected", "conflicts", "unknown", "retried")
@@ -25,15 +26,18 @@ class ObjectReport:
 
 @dataclass
 class WritebackReport:
-    """Totals, and the same per object (by table name). ``stopped`` says why the drain ended before the outbox did."""
+    """Totals, and the same per object (by table name). ``stopped`` says why the drain ended before the outbox did.
+    Several threads may add to it."""
 
     objects: dict[str, ObjectReport] = field(default_factory=dict)
     api_calls: int = 0
     stopped: str | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
     def add(self, table: str, **counts: int) -> None:
-        now = self.objects.get(table, ObjectReport())
-        self.objects[table] = replace(now, **{name: getattr(now, name) + n for name, n in counts.items()})
+        with self._lock:
+            now = self.objects.get(table, ObjectReport())
+            self.objects[table] = replace(now, **{name: getattr(now, name) + n for name, n in counts.items()})
 
     def total(self, name: str) -> int:
         return sum(getattr(report, name) for report in self.objects.values())

@@ -18,7 +18,7 @@ from crm_assets.store import conflicts, merges, outbox
 from crm_assets.store.database import Database
 from crm_assets.store.settle import Settlement, settle
 from crm_assets.store.write import Write
-from crm_assets.writeback import theirs
+from crm_assets.writeback import theirs, waves
 from crm_assets.writeback.report import WritebackReport
 
 _LONGEST_PAUSE = timedelta(minutes=5)
@@ -26,7 +26,7 @@ _UNREADABLE = "the CRM's record is set aside (see crm_assets.drift); it cannot b
 
 
 def send(db: Database, connector: Connector, obj: Object, writes: Sequence[Write], report: WritebackReport) -> None:
-    """Bring claimed writes to an end: each is settled when this returns.
+    """Bring claimed writes to an end: each is settled when this returns. Calls of one operation go out side by side.
 
     RetriableError and ObjectUnavailable pass on after the writes went back to ``pending``: the call itself could not
     be made, so nothing was done.
@@ -36,19 +36,24 @@ def send(db: Database, connector: Connector, obj: Object, writes: Sequence[Write
     try:
         if obj.external_id is not None:
             left = [_with_row_id(obj, write) for write in left]
-        for write, reason in _unsendable(obj, left):
-            _settle(db, connection, obj, [Settlement(write, "rejected", reason=reason)], report)
-            left.remove(write)
+        refused = [Settlement(write, "rejected", reason=reason) for write, reason in _unsendable(obj, left)]
+        _settle(db, connection, obj, refused, report)
+        left = _without(left, [settled.write for settled in refused])
         if _sent_unchanged(db, connector, obj, left, report):
             return
         ready = [w for w in left if not _needs_look(obj, w)]
         ready += _compare(db, connector, obj, [w for w in left if _needs_look(obj, w)], report)
         left = ready
         for op in (Op.CREATE, Op.UPDATE, Op.DELETE):
-            group = [w for w in ready if w.op is op]
-            if group:
-                _send(db, connector, obj, group, report)
-                left = [w for w in left if w not in group]
+            groups = waves.parts([w for w in ready if w.op is op], connector.max_write)
+            faults = []
+            for group, sent in waves.side_by_side(lambda some: _send(db, connector, obj, some, report), groups):
+                if isinstance(sent, CrmAssetsError):
+                    faults.append(sent)
+                else:
+                    left = _without(left, group)
+            if faults:
+                raise faults[0]
     except CrmAssetsError as error:
         # Raised only where certainly nothing was sent: these writes wait, they are not lost.
         delay = error.retry_after if isinstance(error, RetriableError) else None
@@ -63,6 +68,11 @@ def send(db: Database, connector: Connector, obj: Object, writes: Sequence[Write
             ],
         )
         raise
+
+
+def _without(writes: Sequence[Write], done: Sequence[Write]) -> list[Write]:
+    seqs = {write.seq for write in done}
+    return [write for write in writes if write.seq not in seqs]
 
 
 def _sent_unchanged(

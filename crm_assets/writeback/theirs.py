@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from crm_assets.connectors.base import Connector
+from crm_assets.core.errors import CrmAssetsError
 from crm_assets.core.model import Object, Page, Source, Value
 from crm_assets.store import children, setaside, stage
 from crm_assets.store.database import Database
+from crm_assets.writeback import waves
 
 
 @dataclass(frozen=True)
@@ -32,16 +34,21 @@ class Seen:
 
 def by_id(db: Database, connector: Connector, obj: Object, ids: Sequence[str]) -> Seen:
     """Records by id; what was seen is an observation too and goes to the stage."""
-    seen: dict[str, Record] = {}
-    unreadable: set[str] = set()
-    wanted = sorted(set(ids))
-    for start in range(0, len(wanted), connector.max_fetch):
+
+    def read(some: Sequence[str]) -> Page:
         observed_at = db.now()
-        page = connector.fetch(obj, wanted[start : start + connector.max_fetch])
+        page = connector.fetch(obj, some)
         with db.transaction() as conn:
             stage.put(conn, connector.config.name, obj, page, Source.ID, observed_at)
             children.stage_gone(conn, connector.config.name, obj, page, observed_at)
             setaside.record(conn, connector.config.name, obj.table, page.poison)
+        return page
+
+    seen: dict[str, Record] = {}
+    unreadable: set[str] = set()
+    for _, page in waves.side_by_side(read, waves.parts(sorted(set(ids)), connector.max_fetch)):
+        if isinstance(page, CrmAssetsError):
+            raise page
         seen |= {record.id: record for record in records(obj, page)}
         unreadable |= {poison.id for poison in page.poison}
     return Seen(seen, frozenset(unreadable))
