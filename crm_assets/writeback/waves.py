@@ -33,8 +33,8 @@ def size(connector: Connector) -> int:
 
 
 def lease(connector: Connector, writes: int, margin: timedelta) -> timedelta:
-    """How long a claim of so many writes may take: a lone one's call on a condition, which may fail; its conflict reads;
-    its calls; and the settling."""
+    """How long a claim of so many writes may take: a lone one's call on a condition, which may fail; its conflict
+    reads; its calls; and the settling."""
     rounds = 1 + sum(ceil(ceil(writes / each) / IN_FLIGHT) for each in (connector.max_fetch, connector.max_write))
     return rounds * connector.config.call_timeout + margin
 
