@@ -98,9 +98,19 @@ def test_unsettled_writes_names_what_needs_a_person(read: Room) -> None:
     assert found["account", "unsettled_writes"].passed
 
 
-@pytest.mark.parametrize(("used", "passed", "severity"), [(899, True, WARN), (900, False, WARN), (1000, False, ERROR)])
+@pytest.mark.parametrize(
+    ("used", "passed", "severity"), [(899_999, True, WARN), (900_000, False, WARN), (1_000_000, False, ERROR)]
+)
 def test_quota_warns_before_it_is_out(read: Room, used: int, passed: bool, severity: dg.AssetCheckSeverity) -> None:
-    read.link.rows('UPDATE crm_assets.quota SET used = %s, "limit" = 1000', used)
+    read.link.rows('UPDATE crm_assets.quota SET used = %s, "limit" = 1000000', used)
     found = evaluations(read.run("salesforce_checks"))["contact", "quota"]
     assert (found.passed, found.severity) == (passed, severity)
     assert found.metadata["daily_calls_used"].value == used
+
+
+def test_quota_tells_when_it_will_be_out(read: Room) -> None:
+    read.link.rows('UPDATE crm_assets.quota SET used = 500, "limit" = 1000')
+    read.link.rows("UPDATE crm_assets.quota_spent SET calls = 300")
+    found = evaluations(read.run("salesforce_checks"))["contact", "quota"]
+    assert not found.passed and found.description is not None
+    assert found.description.startswith("daily_calls: at this rate used up at ")
