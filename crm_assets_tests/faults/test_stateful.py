@@ -190,7 +190,7 @@ def _run(world: World, examples: int, steps: int, *, same_each_time: bool) -> No
 
 @pytest.mark.timeout(900)
 def test_whatever_happens_the_ends_agree_when_it_is_quiet(world: World) -> None:
-    _run(world, 12, 90, same_each_time=True)
+    _run(world, 8, 60, same_each_time=True)
 
 
 @pytest.mark.soak
