@@ -105,17 +105,15 @@ class Databases:
         return Setting(work, system, rows, address, owner, writer, home, changed)
 
 
-def measure(rows: int, repeat: int, works: Sequence[str], console: Console) -> list[dict[str, Any]]:
-    """All works in their order; entries of bench.json."""
-    results: list[dict[str, Any]] = []
+def measure(rows: int, repeat: int, works: Sequence[str], console: Console) -> Iterator[list[dict[str, Any]]]:
+    """All works in their order, each as entries of bench.json."""
     chosen = [plan for plan in plans(rows) if not works or plan.work in works]
     with _server() as server:
         databases = Databases(server)
         full = _filled(databases, rows) if any(plan.loaded for plan in chosen) else ""
         for plan in chosen:
             console.print(f"[dim]{plan.work} …[/dim]")
-            results += _work(databases, plan, full, rows, repeat)
-    return results
+            yield _work(databases, plan, full, rows, repeat)
 
 
 def _work(databases: Databases, plan: Plan, full: str, rows: int, repeat: int) -> list[dict[str, Any]]:
@@ -201,8 +199,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     console = Console()
     repeat = given.repeat or (3 if given.rows >= _WORTH_REPEATING else 1)
-    results = measure(given.rows, repeat, given.work, console)
-    given.output.write_text(json.dumps({"results": results}, indent=1) + "\n", encoding="utf-8")
+    results: list[dict[str, Any]] = []
+    for some in measure(given.rows, repeat, given.work, console):
+        results += some
+        # After each work: what follows may fail, or be given up.
+        given.output.write_text(json.dumps({"results": results}, indent=1) + "\n", encoding="utf-8")
     console.print(table(results))
     console.print(f"written to {given.output}")
 

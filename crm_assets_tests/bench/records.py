@@ -11,6 +11,7 @@ import io
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 _MARK = "@@@@@@"
@@ -93,23 +94,47 @@ def values(row: int, changed: int = 0) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Template:
-    """A page of ``size`` records. ``of`` gives the bytes of the page with that number."""
+    """Pages of up to ``size`` records, each of which is one of ``rows``; ``head`` and ``between`` stand around them."""
 
-    size: int
-    body: bytes
+    rows: tuple[bytes, ...]
+    between: bytes
+    head: bytes = b""
 
-    def of(self, page: int) -> bytes:
-        return self.body.replace(_MARK.encode(), b"%06d" % page)
+    @property
+    def size(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def _whole(self) -> bytes:
+        return self.head + self.between.join(self.rows)
+
+    def of(self, page: int, total: int) -> bytes:
+        """The page with that number, of ``total`` records in all."""
+        left = total - page * self.size
+        body = self._whole if left >= self.size else self.head + self.between.join(self.rows[:left])
+        return body.replace(_MARK.encode(), b"%06d" % page)
+
+    def follows(self, page: int, total: int) -> bool:
+        """Whether there is a page behind this one."""
+        return (page + 1) * self.size < total
 
 
 def bulk(size: int) -> Template:
     """A page of Bulk results: everything quoted, empty for null."""
+    return Template(
+        tuple(
+            _line([record_id(_MARK, row), *(_csv(name, value) for name, value in values(row).items())])
+            for row in range(size)
+        ),
+        b"",
+        _line(["Id", *TYPES]),
+    )
+
+
+def _line(cells: list[str]) -> bytes:
     out = io.StringIO()
-    writer = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\n")
-    writer.writerow(["Id", *TYPES])
-    for row in range(size):
-        writer.writerow([record_id(_MARK, row), *(_csv(name, value) for name, value in values(row).items())])
-    return Template(size, out.getvalue().encode())
+    csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\n").writerow(cells)
+    return out.getvalue().encode()
 
 
 def _csv(name: str, value: Any) -> str:
@@ -126,7 +151,7 @@ def _csv(name: str, value: Any) -> str:
 
 def query(size: int, changed: int = 0) -> Template:
     """The records of a query reply, without the frame around them."""
-    return Template(size, ",".join(salesforce(record_id(_MARK, row), row, changed) for row in range(size)).encode())
+    return Template(tuple(salesforce(record_id(_MARK, row), row, changed).encode() for row in range(size)), b",")
 
 
 def salesforce(identity: str, row: int, changed: int = 0) -> str:
@@ -140,7 +165,7 @@ def salesforce(identity: str, row: int, changed: int = 0) -> str:
 
 def listed(size: int) -> Template:
     """The records of a HubSpot list, without the frame around them: every value is text."""
-    return Template(size, ",".join(hubspot(_MARK, row) for row in range(size)).encode())
+    return Template(tuple(hubspot(_MARK, row).encode() for row in range(size)), b",")
 
 
 def hubspot(page: str, row: int) -> str:

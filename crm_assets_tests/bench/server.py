@@ -73,12 +73,11 @@ class Prepared:
         if not path.endswith("/results"):
             return b'{"id": "750", "state": "JobComplete"}', {}, 0.0
         page = int(given.get("locator", "0"))
-        more = (page + 1) * self.bulk.size < self.rows
         headers = {
-            "Sforce-Locator": str(page + 1) if more else "null",
-            "Sforce-NumberOfRecords": str(self.bulk.size),
+            "Sforce-Locator": str(page + 1) if self.bulk.follows(page, self.rows) else "null",
+            "Sforce-NumberOfRecords": str(min(self.bulk.size, self.rows - page * self.bulk.size)),
         }
-        return self.bulk.of(page), headers, 0.0
+        return self.bulk.of(page, self.rows), headers, 0.0
 
     def _query(self, path: str, given: dict[str, str]) -> bytes:
         question = given.get("q", "")
@@ -94,8 +93,8 @@ class Prepared:
             kind = "new"
         template, total = (self.newer, self.changed) if kind == "new" else (self.rest, self.rows)
         page = int(number)
-        following = f"{ROOT}/query/{kind}-{page + 1}" if (page + 1) * template.size < total else None
-        return _frame(template.of(page), total, following)
+        following = f"{ROOT}/query/{kind}-{page + 1}" if template.follows(page, total) else None
+        return _frame(template.of(page, total), total, following)
 
     def _hubspot(self, path: str, given: dict[str, str]) -> bytes:
         if "/properties/" in path:
@@ -103,9 +102,9 @@ class Prepared:
         if "/objects/" not in path or given.get("archived"):
             return b'{"results": []}'
         page = int(given.get("after", "0"))
-        more = (page + 1) * self.listed.size < self.rows
+        more = self.listed.follows(page, self.rows)
         after = b',"paging":{"next":{"after":"%d"}}' % (page + 1) if more else b""
-        return b'{"results":[' + self.listed.of(page) + b"]" + after + b"}"
+        return b'{"results":[' + self.listed.of(page, self.rows) + b"]" + after + b"}"
 
 
 def _frame(found: bytes, total: int, following: str | None) -> bytes:
