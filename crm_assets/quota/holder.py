@@ -44,6 +44,7 @@ class Holder:
         self._longest_call = longest_call
         self._lock = threading.Lock()
         self._lease: _Lease | None = None
+        self._first = True
 
     def enter(self, cost: int) -> _Lease:
         """Wait for ``cost`` calls and take them. QuotaExhausted if that would be too long."""
@@ -111,7 +112,8 @@ class Holder:
         if self._lease is not None:
             self._hand_in(self._lease)
         began = time.monotonic()
-        found = self._ledger.take(self._lane, self._owner, self._longest_call, cost)
+        found = self._ledger.take(self._lane, self._owner, self._longest_call, cost, first=self._first)
+        self._first = False
         if isinstance(found, Refused):
             return found
         lease = self._lease = _Lease(found, found.calls, began + found.life.total_seconds())

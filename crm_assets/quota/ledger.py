@@ -45,7 +45,8 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """The budget's row, locked. ``believed``: the vendor's numbers are recent enough to keep calls back."""
+    """The budget's row, locked. ``believed``: the vendor's numbers are recent enough to keep calls back.
+    ``may_probe``: no call has been let through lately only to hear new ones."""
 
     limit: int
     period: timedelta | None
@@ -53,6 +54,7 @@ class _State:
     others: int
     believed: bool
     blocked: timedelta
+    may_probe: bool
 
     @property
     def life(self) -> timedelta:
@@ -91,8 +93,14 @@ class Ledger:
                 self._key | {"limit": budget.limit, "period": budget.period, "reserve": kept},
             )
 
-    def take(self, lane: Lane, owner: str, longest_call: timedelta, cost: int = 1) -> Leased | Refused:
-        """Lease at least ``cost`` calls, or say when to ask again."""
+    def take(
+        self, lane: Lane, owner: str, longest_call: timedelta, cost: int = 1, *, first: bool = False
+    ) -> Leased | Refused:
+        """Lease at least ``cost`` calls, or say when to ask again.
+
+        A long window that seems used up may have been widened, and only a call's reply tells: now and then one is let
+        through, the ``first`` of a process or when the vendor's word is old.
+        """
         with self._db.transaction() as conn:
             state = self._locked(conn)
             self._sweep(conn, state)
@@ -102,6 +110,15 @@ class Ledger:
             if state.blocked > timedelta(0):
                 return self._refused(conn, state, account, lane, state.blocked)
             got = grant(account, lane, max(cost, block(account)), asking)
+            # What other apps have used up is not found widened so soon.
+            asks = not state.believed or (first and state.others == 0)
+            if got < cost and account.long and state.may_probe and asks:
+                conn.execute(
+                    """UPDATE crm_assets.quota SET probed_at = clock_timestamp()
+                        WHERE connection = %(c)s AND name = %(n)s""",
+                    self._key,
+                )
+                got = cost
             if got < cost:
                 return self._refused(conn, state, account, lane, None)
             made = conn.execute(
@@ -171,7 +188,8 @@ class Ledger:
         row = conn.execute(
             """SELECT "limit", period, reserve, others,
                       coalesce(seen_at > clock_timestamp() - least(period, %(believed)s), false),
-                      greatest(blocked_until - clock_timestamp(), interval '0')
+                      greatest(blocked_until - clock_timestamp(), interval '0'),
+                      seen_at IS NOT NULL AND coalesce(probed_at < clock_timestamp() - %(believed)s, true)
                  FROM crm_assets.quota WHERE connection = %(c)s AND name = %(n)s FOR UPDATE""",
             self._key | {"believed": BELIEVED},
         ).fetchone()

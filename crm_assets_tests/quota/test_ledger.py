@@ -160,3 +160,14 @@ def test_the_forecast_is_that_of_the_last_hour(make: Make, db: Database) -> None
 def usage_of(ledger: Ledger) -> int:
     with ledger._db.transaction() as conn:
         return next(one.used for one in usage(conn, "crm") if one.name == ledger.name)
+
+
+def test_a_window_that_was_widened_meanwhile_is_found_by_the_first_call_of_a_process(make: Make) -> None:
+    ledger = make(DAY)
+    ledger.hand_in(Lane.EVENTS, lease(ledger), [0.0] * 20, 0)
+    ledger.observe(Limit("daily_calls", 20, 20))
+    refusal(ledger)
+    assert isinstance(ledger.take(Lane.EVENTS, "new", NONE, first=True), Leased)
+    assert isinstance(ledger.take(Lane.EVENTS, "another", NONE, first=True), Refused), "one of them is enough"
+    ledger.observe(Limit("daily_calls", 21, 1000))
+    lease(ledger)

@@ -275,6 +275,8 @@ CREATE TABLE crm_assets.quota (
     others        bigint NOT NULL DEFAULT 0,
     seen_at       timestamptz,
     blocked_until timestamptz,
+    -- When a call was let through last only to hear whether there is something left again.
+    probed_at     timestamptz,
     PRIMARY KEY (connection, name)
 );
 
