@@ -70,6 +70,8 @@ class Vendor:
     """An id that is well formed and nobody's."""
     write_path: str
     read_path: str
+    custom: str
+    """A name that a field added by an admin may have."""
     options: Mapping[str, Any] = field(default_factory=dict)
     told: bool = True
     """Whether replies tell how much of the limit is used."""
@@ -123,6 +125,7 @@ SALESFORCE = Vendor(
     unknown="003999999999999AAA",
     write_path="/composite/sobjects",
     read_path="/query",
+    custom="Passing__c",
     options={"bulk_threshold": 10**9},
 )
 
@@ -147,6 +150,7 @@ HUBSPOT = Vendor(
     unknown="99999999",
     write_path="/batch/upsert",
     read_path="/contacts",
+    custom="passing",
 )
 
 _NETSUITE_CREDENTIALS = {
@@ -185,6 +189,7 @@ NETSUITE = Vendor(
     unknown="99999999",
     write_path="/record/v1/customer",
     read_path="/suiteql",
+    custom="custentity_passing",
     undeletes=False,
     answers_writes=False,
 )

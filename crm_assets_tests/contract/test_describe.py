@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from crm_assets.core.errors import ObjectUnavailable
+from crm_assets.core.errors import ObjectUnavailable, SchemaChanged
 from crm_assets.core.model import FieldType
-from crm_assets_tests.contract.crms import Crm
+from crm_assets_tests.contract.crms import Crm, described
 
 
 def test_fields_have_types_columns_and_rights(crm: Crm) -> None:
@@ -37,3 +37,17 @@ def test_an_unknown_object_is_named(crm: Crm) -> None:
 
 def test_the_object_is_among_those_that_can_be_read(crm: Crm) -> None:
     assert crm.vendor.object in crm.connector.object_names()
+
+
+def test_a_field_that_went_away_is_no_null(crm: Crm) -> None:
+    """Whatever way the vendor has of saying so: a page that lacks it would empty the column."""
+    crm.sandbox.schema(crm.vendor.object, "add", crm.vendor.custom, type="string")
+    obj = described(crm.vendor, crm.connector)
+    some = crm.ids[0]
+    assert crm.connector.fetch(obj, [some]).table.num_rows == 1
+    crm.sandbox.schema(crm.vendor.object, "drop", crm.vendor.custom)
+    with pytest.raises(SchemaChanged, match=f"(?i){crm.vendor.custom}"):
+        crm.connector.fetch(obj, [some])
+    with pytest.raises(SchemaChanged):
+        next(iter(crm.connector.read(obj, None)))
+    assert crm.vendor.custom not in crm.connector.describe(crm.vendor.object).by_name

@@ -41,15 +41,7 @@ _PIPELINES: Mapping[str, tuple[str, str]] = {
 def describe(client: Client, name: str, chosen: Mapping[str, str]) -> Object:
     """The object from its properties; ``chosen`` are the columns of fields known from before."""
     kind = kind_of(name)
-    try:
-        body = client.read("GET", f"{PROPERTIES}/{name}", "describe", f"properties of {name}")
-    except ObjectUnavailable:
-        raise
-    except RejectedError as error:
-        raise ObjectUnavailable(
-            f"{client.config.name}: HubSpot has no object {name!r}; correct its name in defs.yaml ({error})", error.code
-        ) from error
-    properties = [p for p in body["results"] if p["name"] != ID and not p.get("archived")]
+    properties = [p for p in live(client, name) if p["name"] != ID]
     names = columns([p["name"] for p in properties], chosen, ID)
     stages = _stages(client, name)
     known = {p["name"] for p in properties}
@@ -64,6 +56,19 @@ def describe(client: Client, name: str, chosen: Mapping[str, str]) -> Object:
         updateable=True,
         deletable=True,
     )
+
+
+def live(client: Client, name: str) -> list[Mapping[str, Any]]:
+    """The properties of an object that are there now."""
+    try:
+        body = client.read("GET", f"{PROPERTIES}/{name}", "describe", f"properties of {name}")
+    except ObjectUnavailable:
+        raise
+    except RejectedError as error:
+        raise ObjectUnavailable(
+            f"{client.config.name}: HubSpot has no object {name!r}; correct its name in defs.yaml ({error})", error.code
+        ) from error
+    return [p for p in body["results"] if not p.get("archived")]
 
 
 def _field(kind: Kind, p: Mapping[str, Any], column: str, stages: Mapping[str, tuple[str, ...]]) -> Field:

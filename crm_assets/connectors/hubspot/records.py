@@ -21,6 +21,7 @@ from crm_assets.connectors.hubspot.failures import NOT_FOUND, explain
 from crm_assets.connectors.hubspot.kinds import kind_of
 from crm_assets.connectors.hubspot.listing import AT_ONCE, Reply
 from crm_assets.connectors.hubspot.places import Found, behind, place
+from crm_assets.connectors.hubspot.shown import Shown
 from crm_assets.connectors.hubspot.wire import filter_text, millis
 from crm_assets.core.errors import RejectedError
 from crm_assets.core.model import Deleted, FieldType, Mutation, Object, Outcome, Page, Value, Window
@@ -41,6 +42,7 @@ class Records:
         self._client = client
         self._sweep = sweep
         self._shallow = shallow
+        self._shown = Shown(client)
 
     def read(self, obj: Object, window: Window | None, after: str | None) -> Iterator[Page]:
         names = _names(obj)
@@ -53,6 +55,7 @@ class Records:
 
     def _listed(self, obj: Object, replies: Iterator[Reply]) -> Iterator[Page]:
         for some in listing.together(replies):
+            self._shown.check(obj, some[-1].records)
             page = page_of_lists(obj, [reply.body for reply in some])
             if page is not None:
                 yield replace(page, next=place(obj, some[-1].mark))
@@ -163,6 +166,7 @@ class Records:
                         f"{self._client.config.name}: batch read of {obj.name}: {explain(error)}",
                         str(error.get("category") or ""),
                     )
+            self._shown.check(obj, reply["results"])
             records += reply["results"]
         return records
 
