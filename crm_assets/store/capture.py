@@ -7,6 +7,8 @@ above zero.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from psycopg import sql
 
 from crm_assets.core.model import Object
@@ -100,7 +102,7 @@ BEGIN
     SELECT c.name INTO bad
       FROM new_rows n CROSS JOIN LATERAL (VALUES {checks}) AS c (name, given) WHERE c.given LIMIT 1;
     IF bad IS NOT NULL THEN
-        RAISE EXCEPTION 'column "%" of {name} cannot be set by an INSERT: the CRM gives it its value', bad
+        RAISE EXCEPTION 'column "%" of {name} cannot be set by an INSERT: %', bad, {why}
             USING HINT = 'Leave the column out.';
     END IF;
     SELECT (array_agg(n.row_id))[1] INTO known FROM new_rows n JOIN crm_assets.tombstone t
@@ -120,6 +122,7 @@ END """,
         checks=sql.SQL(", ").join(
             sql.SQL("({}, {} IS NOT NULL)").format(sql.Literal(c), sql.Identifier("n", c)) for c in forbidden
         ),
+        why=_why(obj, "the CRM gives it its value"),
         name=sql.SQL(_plain(f"{connection}.{obj.table}")),
         connection=sql.Literal(connection),
         object=sql.Literal(obj.table),
@@ -177,7 +180,7 @@ BEGIN
       LEFT JOIN LATERAL (VALUES {fixed}) AS c (name, changed) ON c.changed
      WHERE n.row_id IS NULL OR c.changed;
     IF bad IS NOT NULL THEN
-        RAISE EXCEPTION 'column "%" of {name} cannot be changed here: {why}', bad;
+        RAISE EXCEPTION 'column "%" of {name} cannot be changed here: %', bad, {why};
     END IF;
     {capture}
     RETURN NULL;
@@ -189,10 +192,11 @@ END """,
             for c in fixed
         ),
         name=sql.SQL(_plain(f"{connection}.{obj.table}")),
-        why=sql.SQL(
+        why=_why(
+            obj,
             "it is kept by crm_assets or is read-only in the CRM"
             if updateable
-            else "the object is read-only (write: false in defs.yaml, or no right in the CRM)"
+            else "the object is read-only (write: false in defs.yaml, or no right in the CRM)",
         ),
         capture=capture,
     )
@@ -257,6 +261,31 @@ END """,
         connection=sql.Literal(connection),
         object=sql.Literal(obj.table),
     )
+
+
+_RETIRED = {
+    "dropped": "the CRM dropped its field {field}, or hides it from the account, as was seen at {since}; "
+    "the column keeps its last values",
+    "retyped": "the CRM changed the type of its field {field}, which has another column since {since}",
+    "not chosen": "its field {field} is not among the fields that defs.yaml chooses",
+}
+
+
+def _why(obj: Object, otherwise: str) -> sql.Composable:
+    """Why the column in the variable ``bad`` is not to be written, as an expression."""
+    whens = [
+        sql.SQL("WHEN {} THEN {}").format(
+            sql.Literal(one.column), sql.Literal(_RETIRED[one.why].format(field=one.field, since=_minute(one.since)))
+        )
+        for one in obj.retired
+    ]
+    if not whens:
+        return sql.Literal(otherwise)
+    return sql.SQL("CASE bad {} ELSE {} END").format(sql.SQL(" ").join(whens), sql.Literal(otherwise))
+
+
+def _minute(at: str) -> str:
+    return datetime.fromisoformat(at).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _plain(name: str) -> str:
