@@ -83,7 +83,7 @@ class Batches:
 
     def _kind(self, record: dict[str, Any]) -> SObject:
         name = self._type(record)
-        found = self._records.schema.objects.get(name or "")
+        found = self._records.schema.visible(name or "")
         if found is None:
             raise error(400, "INVALID_TYPE", f"sObject type '{name}' is not supported.")
         return found

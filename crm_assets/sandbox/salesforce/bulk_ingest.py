@@ -55,7 +55,7 @@ class BulkIngest:
         operation = body.get("operation")
         if operation not in _OPERATIONS:
             raise error(400, "INVALIDJOB", f"operation: unknown value {operation}")
-        kind = self._records.schema.objects.get(str(body.get("object")))
+        kind = self._records.schema.visible(str(body.get("object")))
         if kind is None:
             raise error(400, "INVALIDENTITY", f"'{body.get('object')}' is not supported by the Bulk API")
         key = body.get("externalIdFieldName")

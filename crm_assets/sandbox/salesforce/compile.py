@@ -74,9 +74,7 @@ class Compiler:
     def __init__(self, schema: Schema, query: Query, deleted: bool) -> None:
         self._schema = schema
         self._query = query
-        kind = schema.objects.get(query.object) or next(
-            (one for name, one in schema.objects.items() if name.lower() == query.object.lower()), None
-        )
+        kind = schema.visible(query.object)
         if kind is None:
             raise error(
                 400,
@@ -125,7 +123,7 @@ class Compiler:
         path = self._strip(path)
         alias, kind = self._entity(path[:-1])
         field = kind.find(path[-1])
-        if field is None:
+        if field is None or field.hidden:
             raise error(
                 400,
                 "INVALID_FIELD",
@@ -203,7 +201,7 @@ class Compiler:
                 f"The SOQL FIELDS function with {one.which} must have a LIMIT of at most 200",
             )
         wanted = {"ALL": (True, False), "STANDARD": (False,), "CUSTOM": (True,)}[one.which]
-        return [self._column((field.name,)) for field in self._kind.fields if field.custom in wanted]
+        return [self._column((field.name,)) for field in self._kind.seen if field.custom in wanted]
 
     def _aggregates(self) -> list[tuple[str, str, Field]]:
         """Names, SQL and kinds of the columns of an aggregate query."""

@@ -104,7 +104,8 @@ class Describe:
         return Reply(body={name: f"{call.base}/{name}" for name in names})
 
     def list(self, call: Call) -> Reply:
-        objects = [flags(one, call.base) for one in self._records.schema.objects.values()]
+        schema = self._records.schema
+        objects = [flags(one, call.base) for one in schema.objects.values() if one.name not in schema.hidden]
         return Reply(body={"encoding": "UTF-8", "maxBatchSize": 200, "sobjects": objects})
 
     def basic(self, call: Call, name: str) -> Reply:
@@ -126,7 +127,7 @@ class Describe:
             "actionOverrides": [],
             "childRelationships": children(schema, kind),
             "compactLayoutable": True,
-            "fields": [field.describe() for field in kind.fields],
+            "fields": [field.describe() for field in kind.seen],
             "namedLayoutInfos": [],
             "networkScopeFieldName": None,
             "recordTypeInfos": [

@@ -52,6 +52,8 @@ class Field:
     compound: str | None = None
     restricted: bool = False
     picklist: tuple[str, ...] = ()
+    hidden: bool = False
+    """Not for the user that calls run as (field-level security); its values are kept."""
 
     @property
     def custom(self) -> bool:

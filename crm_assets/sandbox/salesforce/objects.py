@@ -53,6 +53,11 @@ class SObject:
         return tuple(one for one in self.fields if one.stored)
 
     @property
+    def seen(self) -> tuple[Field, ...]:
+        """The fields that calls see."""
+        return tuple(one for one in self.fields if not one.hidden)
+
+    @property
     def deletable(self) -> bool:
         """Users are never deleted, only made inactive."""
         return "isdeleted" in self.index

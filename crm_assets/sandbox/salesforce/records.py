@@ -37,9 +37,7 @@ class Records:
         return self._user
 
     def object(self, name: str) -> SObject:
-        found = self.schema.objects.get(name) or next(
-            (one for key, one in self.schema.objects.items() if key.lower() == name.lower()), None
-        )
+        found = self.schema.visible(name)
         if found is None:
             raise not_found()
         return found
@@ -206,7 +204,7 @@ class Records:
                 values[link.name] = self._foreign(tx, link, value)
                 continue
             field = kind.find(name)
-            if field is None:
+            if field is None or (field.hidden and not system):
                 raise error(400, "INVALID_FIELD", f"No such column '{name}' on sobject of type {kind.name}")
             open_ = field.createable if before is None else field.updateable
             if not open_ and not (system and not kind.writable and field.type != "id"):

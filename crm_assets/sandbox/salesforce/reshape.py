@@ -1,4 +1,5 @@
-"""What an admin does to an object: adds, renames, retypes and drops fields, changes a list of choices."""
+"""What an admin does to an object: adds, renames, retypes and drops fields, changes a list of choices, and takes the
+right to see an object or a field away from the user whom calls run as."""
 
 from __future__ import annotations
 
@@ -45,6 +46,10 @@ def change(store: Store, body: Any) -> SObject:
             return kind
     if kind is None:
         raise not_found(f"no such object: {wanted}")
+    if not name and action in _RIGHTS:
+        with store.setup():
+            store.schema.hide(kind.name, action == "hide")
+        return kind
     if not name.replace("_", "").isalnum() or name[0].isdigit():
         raise ValueError(f"field: {name!r} is no name for a field")
     known = kind.find(name)
@@ -165,9 +170,16 @@ def _picklist(db: sqlite3.Connection, kind: SObject, field: Field, body: Mapping
     return _swap(kind, field, field.but(picklist=tuple(dict.fromkeys(choices)), restricted=restricted))
 
 
+def _see(db: sqlite3.Connection, kind: SObject, field: Field, body: Mapping[str, Any]) -> tuple[Field, ...]:
+    return _swap(kind, field, field.but(hidden=body["action"] == "hide"))
+
+
+_RIGHTS = frozenset({"hide", "show"})
 _ACTIONS: dict[str, Callable[[sqlite3.Connection, SObject, Field, Mapping[str, Any]], tuple[Field, ...]]] = {
     "rename": _rename,
     "retype": _retype,
     "drop": _drop,
     "picklist": _picklist,
+    "hide": _see,
+    "show": _see,
 }

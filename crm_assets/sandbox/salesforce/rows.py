@@ -53,7 +53,7 @@ class Rows:
             if self._since(call, "if-unmodified-since", stamp):
                 raise _precondition()
             names = [one.strip() for one in call.query.get("fields", "").split(",") if one.strip()]
-            paths = [tuple(one.split(".")) for one in names] or [(field.name,) for field in kind.fields]
+            paths = [tuple(one.split(".")) for one in names] or [(field.name,) for field in kind.seen]
             if names and "id" not in {one.lower() for one in names}:
                 paths.append(("Id",))
             condition = Compare(("Id",), "=", Literal("string", row["Id"]))

@@ -38,6 +38,9 @@ class Schema:
         db.execute(
             "CREATE TABLE IF NOT EXISTS _schema (object TEXT PRIMARY KEY, prefix TEXT, fields TEXT, changed_at TEXT)"
         )
+        db.execute("CREATE TABLE IF NOT EXISTS _hidden (object TEXT PRIMARY KEY)")
+        self.hidden = frozenset(name for (name,) in db.execute("SELECT object FROM _hidden"))
+        """Objects that the user whom calls run as may not see."""
         rows = db.execute("SELECT object, prefix, fields, changed_at FROM _schema ORDER BY rowid").fetchall()
         known = {one.name: one for one in STANDARD}
         for name, prefix, fields, changed_at in rows:
@@ -81,6 +84,19 @@ class Schema:
             (one.name, one.prefix, json.dumps([field.to_json() for field in one.fields]), clock.exact(self.changed_at)),
         )
         self._set(one)
+
+    def hide(self, name: str, hidden: bool) -> None:
+        """Takes the right to see an object away from the user that calls run as, or gives it back."""
+        statement = "INSERT OR IGNORE INTO _hidden VALUES (?)" if hidden else "DELETE FROM _hidden WHERE object = ?"
+        self._db.execute(statement, (name,))
+        self.hidden = self.hidden | {name} if hidden else self.hidden - {name}
+
+    def visible(self, name: str) -> SObject | None:
+        """An object as calls see it, by API name in any case; None if there is none, or no right to see it."""
+        found = self.objects.get(name) or next(
+            (one for key, one in self.objects.items() if key.lower() == name.lower()), None
+        )
+        return None if found is None or found.name in self.hidden else found
 
     def _set(self, one: SObject) -> None:
         # A new dictionary each time: readers in other threads keep the one they began with.
