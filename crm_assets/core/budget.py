@@ -34,7 +34,8 @@ _PART: Mapping[Lane, float] = {
     Lane.RECONCILE: 0.05,
 }
 _HEADROOM = 0.05
-"""Of a short window, kept free for each lane that asks and has not used its part."""
+"""Of a short window, kept free for each lane that asks and has not used its part; of a long one, by how much the
+vendor's count and ours may differ."""
 
 _LAST: Mapping[Lane, float] = {
     Lane.WRITEBACK: 0.0,
@@ -51,7 +52,8 @@ class Account:
     """One budget as it stands. Numbers are calls (or points, where the vendor counts those).
 
     ``spent`` are our own calls by lane that count at this moment, those under way and those leased included;
-    ``foreign`` are those of other apps as far as the vendor's numbers show them; ``reserve`` is left to the account.
+    ``foreign`` are those of other apps as far as the vendor's numbers show them (negative: so many of ours the vendor
+    counts no longer); ``reserve`` is left to the account.
     """
 
     limit: int
@@ -62,7 +64,7 @@ class Account:
 
     @property
     def left(self) -> int:
-        return self.limit - self.reserve - self.foreign - sum(self.spent.values())
+        return self.limit - self.reserve - max(0, self.foreign + sum(self.spent.values()))
 
     @property
     def long(self) -> bool:
@@ -73,7 +75,7 @@ def grant(account: Account, lane: Lane, wanted: int, asking: Collection[Lane]) -
     """How many of ``wanted`` the lane gets now; ``asking`` are the lanes that have asked lately."""
     if account.long:
         return max(0, min(wanted, account.left - int(_LAST[lane] * account.limit)))
-    usable = max(0, account.limit - account.reserve - account.foreign)
+    usable = max(0, account.limit - account.reserve - max(0, account.foreign))
     kept = sum(
         min(max(1, int(_HEADROOM * usable)), max(0, _own(other, usable) - account.spent.get(other, 0)))
         for other in set(asking) - {lane}
@@ -96,10 +98,17 @@ def block(account: Account) -> int:
     return max(1, min(account.limit // 25, 25))
 
 
-def foreign(seen: int, settled: int, under_way: int) -> int:
+def foreign(account: Account, seen: int, settled: int, under_way: int) -> int:
     """Calls of other apps, from the vendor's count ``seen`` and our own: ``settled`` ones are surely in it,
-    those leased or ``under_way`` may be. Unless the vendor counts more than all of ours, nobody else is there."""
-    return max(0, seen - settled) if seen > settled + under_way else 0
+    those leased or ``under_way`` may be. Unless the vendor counts more than all of ours, nobody else is there.
+
+    A vendor whose day ends at midnight then counts far fewer than we do. Less is answered, as a negative number, so
+    that the new day is used; a little of it is held back, for replies that are older than what we have counted since.
+    """
+    if seen > settled + under_way:
+        return seen - settled
+    held = int(_HEADROOM * account.limit)
+    return min(0, seen + held - settled) if account.long else 0
 
 
 def ends(

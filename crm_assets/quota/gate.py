@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 
+import psycopg
+
 from crm_assets.core.budget import Lane
 from crm_assets.core.model import Budget, Limit
 from crm_assets.quota.holder import Holder
@@ -91,7 +93,16 @@ class QuotaGate:
                     told.append(self._unwritten.pop(limit.name))
                     self._seen[limit.name] = (limit, self._calls, time.monotonic())
         for limit in told:
+            self._tell(limit)
+
+    def _tell(self, limit: Limit) -> None:
+        """The ledger, if it can be told: a reply must not be lost because the database is away."""
+        try:
             Ledger(self._db, self._connection, limit.name).observe(limit)
+        except psycopg.Error:
+            with self._lock:
+                self._unwritten.setdefault(limit.name, limit)
+                self._seen.pop(limit.name, None)
 
     def refused(self, name: str, after: timedelta) -> None:
         """The vendor refused a call for the limit ``name``; nobody calls against it before ``after`` has passed."""
@@ -104,7 +115,7 @@ class QuotaGate:
         with self._lock:
             told, self._unwritten = list(self._unwritten.values()), {}
         for limit in told:
-            Ledger(self._db, self._connection, limit.name).observe(limit)
+            self._tell(limit)
         for holder in self._holders:
             holder.close()
 

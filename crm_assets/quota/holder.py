@@ -68,27 +68,31 @@ class Holder:
             time.sleep(wait)
 
     def leave(self, lease: _Lease, cost: int) -> None:
-        """The call has ended, whatever its outcome."""
+        """The call has ended, whatever its outcome; that nobody can be told of it must not hide that outcome."""
         with self._lock:
             lease.under_way -= cost
             lease.ended += [time.monotonic()] * cost
             if lease.done or lease is not self._lease or self.budget.period is None:
-                self._hand_in(lease)
+                self._hand_in_if_possible(lease)
 
     def forgo(self, lease: _Lease, cost: int) -> None:
         """The call was not made after all."""
         with self._lock:
             lease.under_way -= cost
-            if lease is self._lease:
+            if lease is self._lease and lease.timer is not None:
                 lease.unused += cost
             else:
-                self._hand_in(lease)
+                self._hand_in_if_possible(lease)
 
     def shrink(self, limit: Limit) -> None:
-        """The vendor says what is left; more than that must not leave."""
+        """The vendor says what is left; more than that must not leave. A block that was leased under another limit
+        is of no use any more: others hold such blocks, too, and together they may pass the new one."""
         with self._lock:
-            if self._lease is not None and self.budget.period is not None:
-                self._lease.unused = min(self._lease.unused, max(0, limit.limit - limit.used))
+            lease = self._lease
+            if lease is None or self.budget.period is None:
+                return
+            left = limit.limit - limit.used if limit.limit == lease.leased.limit else 0
+            lease.unused = min(lease.unused, max(0, left))
 
     def refuse(self, after: timedelta) -> None:
         """The vendor refused a call: what is leased does not leave any more."""
@@ -126,9 +130,12 @@ class Holder:
     def _expire(self, lease: _Lease) -> None:
         with self._lock:
             if lease is self._lease:
-                # While the database is away nobody can be told: then the block counts as used when its life is over.
-                with contextlib.suppress(psycopg.Error):
-                    self._hand_in(lease)
+                self._hand_in_if_possible(lease)
+
+    def _hand_in_if_possible(self, lease: _Lease) -> None:
+        """While the database is away nobody can be told: then the block counts as used when its life is over."""
+        with contextlib.suppress(psycopg.Error):
+            self._hand_in(lease)
 
     def _hand_in(self, lease: _Lease) -> None:
         """Tell the ledger what became of the block; calls under way are told again when they end."""

@@ -28,11 +28,13 @@ BELIEVED = timedelta(seconds=60)
 
 @dataclass(frozen=True, slots=True)
 class Leased:
-    """``calls`` of a budget that may leave until ``life`` has passed; the rest is handed in with ``block``."""
+    """``calls`` of a budget that may leave until ``life`` has passed; the rest is handed in with ``block``. ``limit``
+    is what the budget was thought to be."""
 
     block: int
     calls: int
     life: timedelta
+    limit: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ class Ledger:
 
         ``reserve`` is what a long window leaves to the account's people and other apps: a share below 1, or a number.
         """
-        kept = int(reserve * budget.limit if reserve < 1 else reserve) if Account(0, budget.period).long else 0
+        kept = reserve if Account(0, budget.period).long else 0.0
         with self._db.transaction() as conn:
             conn.execute(
                 """INSERT INTO crm_assets.quota AS q (connection, name, used, "limit", period, reserve)
@@ -111,7 +113,7 @@ class Ledger:
                 return self._refused(conn, state, account, lane, state.blocked)
             got = grant(account, lane, max(cost, block(account)), asking)
             # What other apps have used up is not found widened so soon.
-            asks = not state.believed or (first and state.others == 0)
+            asks = not state.believed or (first and state.others <= 0)
             if got < cost and account.long and state.may_probe and asks:
                 conn.execute(
                     """UPDATE crm_assets.quota SET probed_at = clock_timestamp()
@@ -128,7 +130,7 @@ class Ledger:
                 self._key | {"lane": lane, "owner": owner, "calls": got, "gone": state.life + longest_call},
             ).fetchone()
             assert made is not None
-            return Leased(int(made[0]), got, state.life)
+            return Leased(int(made[0]), got, state.life, state.limit)
 
     def hand_in(self, lane: Lane, leased: Leased, ages: Iterable[float], under_way: int) -> None:
         """Calls of a block that ended ``ages`` seconds ago; those ``under_way`` still count, the rest is free again."""
@@ -163,7 +165,7 @@ class Ledger:
                 | {
                     "used": limit.used,
                     "limit": limit.limit,
-                    "others": foreign(limit.used, settled.total(), out.total()),
+                    "others": foreign(Account(limit.limit, state.period), limit.used, settled.total(), out.total()),
                 },
             )
 
@@ -186,7 +188,7 @@ class Ledger:
 
     def _locked(self, conn: Conn) -> _State:
         row = conn.execute(
-            """SELECT "limit", period, reserve, others,
+            """SELECT "limit", period, kept, others,
                       coalesce(seen_at > clock_timestamp() - least(period, %(believed)s), false),
                       greatest(blocked_until - clock_timestamp(), interval '0'),
                       seen_at IS NOT NULL AND coalesce(probed_at < clock_timestamp() - %(believed)s, true)
@@ -277,7 +279,7 @@ class Ledger:
         return Account(state.limit, state.period, spent, others, state.reserve)
 
     def _refused(self, conn: Conn, state: _State, account: Account, lane: Lane, wait: timedelta | None) -> Refused:
-        """When the next of our calls returns, or the vendor's word is old; a long window's refusal is remembered."""
+        """When the next of our calls returns, or the vendor's word is old. That the lane waits is remembered."""
         row = conn.execute(
             """WITH next AS (
                    SELECT least(
@@ -299,10 +301,10 @@ class Ledger:
         ).fetchone()
         assert row is not None
         refused = Refused(row[0], row[1] + row[0])
-        if account.long:
-            conn.execute(
-                """UPDATE crm_assets.quota_lane SET denied_until = %(until)s
-                    WHERE connection = %(c)s AND name = %(n)s AND lane = %(lane)s""",
-                self._key | {"lane": lane, "until": refused.until},
-            )
+        # Of a short window the lane is kept in mind until it asks again: what returns meanwhile is not all lent out.
+        conn.execute(
+            f"""UPDATE crm_assets.quota_lane SET {"denied_until" if account.long else "asked_at"} = %(until)s
+                WHERE connection = %(c)s AND name = %(n)s AND lane = %(lane)s""",
+            self._key | {"lane": lane, "until": refused.until},
+        )
         return refused

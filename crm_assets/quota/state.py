@@ -71,7 +71,7 @@ def forecast(conn: Conn, connection: str) -> dict[str, datetime]:
     """When each long window will be used up if calls go on as in the last hour; without those that will not."""
     found: dict[str, datetime] = {}
     for name, limit, period, reserve, used, now, recent in conn.execute(
-        """SELECT q.name, q."limit", q.period, q.reserve, u.used, clock_timestamp(),
+        """SELECT q.name, q."limit", q.period, q.kept, u.used, clock_timestamp(),
                   coalesce((SELECT sum(s.calls) FROM crm_assets.quota_spent s
                              WHERE s.connection = q.connection AND s.name = q.name
                                AND s.free_at > clock_timestamp() + q.period - %(hour)s), 0)::float8

@@ -77,7 +77,19 @@ def test_an_idle_budget_serves_whoever_asks(lane: Lane, asking: set[Lane]) -> No
     ("seen", "settled", "under_way", "others"), [(10, 8, 3, 0), (12, 8, 3, 4), (0, 8, 0, 0), (20000, 0, 1, 20000)]
 )
 def test_others_show_only_in_what_cannot_be_ours(seen: int, settled: int, under_way: int, others: int) -> None:
-    assert foreign(seen, settled, under_way) == others
+    assert foreign(Account(24000, DAY), seen, settled, under_way) == others
+
+
+def test_a_day_that_the_vendor_ends_at_midnight_is_used_from_then_on() -> None:
+    day = Account(24000, DAY)
+    since = foreign(day, seen=30, settled=20_000, under_way=25)
+    assert since == 30 + 1200 - 20_000
+    after = Account(24000, DAY, {Lane.EVENTS: 20_025}, since)
+    assert after.left == 24000 - 30 - 25 - 1200, "a little is held back"
+    assert Account(24000, DAY, {Lane.EVENTS: 25}, since).left == 24000, "what has left our window is not had twice"
+    assert foreign(Account(100, SHORT), seen=0, settled=90, under_way=0) == 0, (
+        "a short window counts no less than we do"
+    )
 
 
 def test_blocks_are_small_and_slots_single() -> None:

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
+import psycopg
 import pytest
 
 from crm_assets.core.errors import QuotaExhausted
 from crm_assets.core.model import Budget, Limit
-from crm_assets.quota import holder
+from crm_assets.quota import holder, ledger
 from crm_assets.quota.gate import QuotaGate
 from crm_assets.store.database import Database
 
@@ -151,3 +152,43 @@ def test_a_refusal_stops_the_lane_until_the_vendor_takes_calls_again(make: MakeG
     began = time.monotonic()
     with gate.call("query"):
         assert time.monotonic() - began > 0.3
+
+
+def test_a_lowered_limit_ends_what_was_leased_under_the_old_one(make: MakeGate) -> None:
+    budget = Budget("daily_calls", 1000, timedelta(hours=24))
+    first, second = make(budget), make(budget)
+    for gate in (first, second):
+        with gate.call("query"):
+            pass
+    for gate in (first, second):
+        gate.observe([Limit("daily_calls", 2, 10)])
+    calls = 0
+    with pytest.raises(QuotaExhausted):
+        for gate in (first, second) * 10:
+            with gate.call("query"):
+                calls += 1
+    assert calls <= 8, "two blocks of 25 were out"
+
+
+def test_a_call_that_was_forgone_frees_its_slot(make: MakeGate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(holder, "PATIENCE", timedelta(0))
+    one, full = Budget("a_slots", 1), Budget("b_slots", 1)
+    gate, other = make(one, full), make(full)
+    with other.call("query"), pytest.raises(QuotaExhausted, match="b_slots"), gate.call("query"):
+        pass
+    with make(one).call("query"):
+        pass
+
+
+def test_a_database_that_is_away_hides_no_reply(make: MakeGate, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = make(Budget("slots", 1), Budget("daily_calls", 1000, timedelta(hours=24)))
+
+    def away(*_: object) -> None:
+        raise psycopg.OperationalError("away")
+
+    with monkeypatch.context() as patch, gate.call("query"):
+        for told in ("hand_in", "observe"):
+            patch.setattr(ledger.Ledger, told, away)
+        gate.observe([Limit("daily_calls", 1, 1000)])
+        answered = True
+    assert answered

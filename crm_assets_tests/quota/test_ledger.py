@@ -171,3 +171,22 @@ def test_a_window_that_was_widened_meanwhile_is_found_by_the_first_call_of_a_pro
     assert isinstance(ledger.take(Lane.EVENTS, "another", NONE, first=True), Refused), "one of them is enough"
     ledger.observe(Limit("daily_calls", 21, 1000))
     lease(ledger)
+
+
+def test_a_reserve_is_a_share_of_the_vendors_own_limit(make: Make) -> None:
+    ledger = make(DAY, 0.5)
+    ledger.observe(Limit("daily_calls", 0, 100))
+    ledger.hand_in(Lane.WRITEBACK, lease(ledger, lane=Lane.WRITEBACK), [0.0] * 49, 0)
+    assert lease(ledger, lane=Lane.WRITEBACK).calls == 1
+    refusal(ledger, Lane.WRITEBACK)
+
+
+def test_a_lane_that_waits_keeps_its_part_of_what_returns(make: Make) -> None:
+    ledger = make(Budget("calls_5s", 20, timedelta(seconds=5)))
+    ledger.hand_in(Lane.WRITEBACK, lease(ledger, lane=Lane.WRITEBACK), [0.0] * 19, 0)
+    ledger.hand_in(Lane.WRITEBACK, lease(ledger, lane=Lane.WRITEBACK), [2.5], 0)
+    wait = refusal(ledger, Lane.RECONCILE).wait
+    assert wait > timedelta(seconds=2), "longer than an asking lane is remembered otherwise"
+    time.sleep(wait.total_seconds())
+    refusal(ledger, Lane.WRITEBACK)
+    lease(ledger, lane=Lane.RECONCILE)

@@ -270,8 +270,11 @@ CREATE TABLE crm_assets.quota (
     updated_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
     -- The rolling window; null: so many calls at once.
     period        interval,
-    reserve       bigint NOT NULL DEFAULT 0,
-    -- Calls of other apps, as far as the vendor's numbers of seen_at show them.
+    -- As configured: a share of the limit below 1, or a number of calls; and what that is of the limit as it is now.
+    reserve       double precision NOT NULL DEFAULT 0,
+    kept          bigint NOT NULL GENERATED ALWAYS AS
+                      (floor(CASE WHEN reserve < 1 THEN reserve * "limit" ELSE reserve END)::bigint) STORED,
+    -- Calls of other apps, as far as the vendor's numbers of seen_at show them; negative: ours that count no more.
     others        bigint NOT NULL DEFAULT 0,
     seen_at       timestamptz,
     blocked_until timestamptz,
