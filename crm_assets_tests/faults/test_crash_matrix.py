@@ -34,7 +34,7 @@ from crm_assets.store.embedded import EmbeddedPostgres
 from crm_assets.writeback.drain import drain
 from crm_assets_tests.faults import failpoints
 from crm_assets_tests.plugins.linked import CREDENTIALS, Link, connection_spec
-from crm_assets_tests.plugins.postgres import QUICK, new_database
+from crm_assets_tests.plugins.postgres import QUICK, new_database, new_home
 from crm_assets_tests.plugins.sandbox import MakeSandbox, wait_until
 
 WORKS = ("sync", "full", "first", "events", "writeback")
@@ -254,8 +254,7 @@ def test_postgres_killed_in_the_middle_loses_nothing(
     bring both ends together."""
     for variable in CREDENTIALS.values():
         monkeypatch.setenv(variable, "sandbox")
-    place = Path(tempfile.mkdtemp(prefix="crm-assets-pg-"))
-    place.chmod(0o711)
+    place = new_home()
     server = EmbeddedPostgres(place, settings=QUICK)
     data = None
     try:

@@ -184,7 +184,7 @@ def _joined(obj: Object, pages: Sequence[Page]) -> Page:
 def _bulk(client: Client, obj: Object, statement: str) -> Iterator[Page]:
     what = f"bulk query of {obj.name}"
     made = client.json(
-        client.send(
+        client.call(
             "POST",
             f"{client.root}/jobs/query",
             "bulk",
@@ -222,7 +222,7 @@ def _bulk_results(client: Client, obj: Object, statement: str, place: places.InJ
 def _drop(client: Client, job: str, what: str) -> None:
     """Kept seven days otherwise, and counted against the org. Not worth failing for."""
     with contextlib.suppress(CrmAssetsError):
-        client.send("DELETE", f"{client.root}/jobs/query/{job}", "bulk", what, writes=False)
+        client.call("DELETE", f"{client.root}/jobs/query/{job}", "bulk", what, writes=False)
 
 
 def _results(client: Client, job: str, what: str, params: dict[str, str | int]) -> httpx.Response:

@@ -17,9 +17,10 @@ from typing import Any, Final
 
 import grpc
 
+from crm_assets.connectors.http import Token
 from crm_assets.connectors.salesforce import changeevents, eventbus
 from crm_assets.connectors.salesforce.changeevents import Schema
-from crm_assets.connectors.salesforce.client import Client, Session
+from crm_assets.connectors.salesforce.client import Client
 from crm_assets.core.errors import ConfigurationError, RetriableError
 from crm_assets.core.model import Change, Gap, Heard, Object, Unread
 
@@ -49,10 +50,10 @@ def follow(client: Client, topic: str, place: bytes | None, objects: Mapping[str
     """
     refused = False
     while True:
-        session = client.session()
+        token = client.token()
         begins = place is None
         try:
-            for heard in _Subscription(client, session, topic, objects).heard(place):
+            for heard in _Subscription(client, token, topic, objects).heard(place):
                 if begins:
                     # The subscription stands by now: what it does not tell happened before.
                     heard = replace(heard, gaps=(*heard.gaps, *_gaps(client, objects, "the stream begins here")))
@@ -65,7 +66,7 @@ def follow(client: Client, topic: str, place: bytes | None, objects: Mapping[str
             place = b""
             yield Heard(place, gaps=_gaps(client, objects, "events of the stream are no longer kept"))
         except _Expired as error:
-            client.forget(session.token)
+            client.forget(token.text)
             if refused:
                 raise ConfigurationError(
                     f"connection {client.config.name}: Salesforce refuses a fresh session ({error}); let the "
@@ -83,15 +84,15 @@ def _gaps(client: Client, names: Iterable[str], reason: str) -> tuple[Gap, ...]:
 class _Subscription:
     """One call of Subscribe, from its first request to its end."""
 
-    def __init__(self, client: Client, session: Session, topic: str, objects: Mapping[str, Object]) -> None:
+    def __init__(self, client: Client, token: Token, topic: str, objects: Mapping[str, Object]) -> None:
         self._client = client
         self._topic = topic
         self._objects = objects
         self._name = f"{client.config.name}: stream {topic}"
         self._metadata = (
-            ("accesstoken", session.token),
-            ("instanceurl", session.instance),
-            ("tenantid", session.tenant),
+            ("accesstoken", token.text),
+            ("instanceurl", token.server),
+            ("tenantid", token.tenant),
         )
         self._channel = _channel(str(client.config.options.get("pubsub_endpoint", ENDPOINT)))
 

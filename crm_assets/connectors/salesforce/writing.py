@@ -48,13 +48,13 @@ def _send(client: Client, obj: Object, op: Op, mutations: Sequence[Mutation], wh
     base = f"{client.root}/composite/sobjects"
     if op is Op.DELETE:
         ids = ",".join(m.id or "" for m in mutations)
-        return client.send("DELETE", base, "write", what, writes=True, params={"ids": ids, "allOrNone": "false"})
+        return client.call("DELETE", base, "write", what, writes=True, params={"ids": ids, "allOrNone": "false"})
     records = [_record(obj, m) for m in mutations]
     path, method = base, "POST" if op is Op.CREATE else "PATCH"
     if op is Op.CREATE and obj.external_id is not None:
         path, method = f"{base}/{obj.name}/{obj.external_id}", "PATCH"
     body = simplejson.dumps({"allOrNone": False, "records": records}, use_decimal=True)
-    return client.send(
+    return client.call(
         method,
         path,
         "write",
@@ -74,7 +74,7 @@ def _update_unchanged(client: Client, obj: Object, mutation: Mutation, version: 
     record = _record(obj, mutation)
     for name in ("attributes", "Id"):
         del record[name]
-    response = client.send(
+    response = client.call(
         "PATCH",
         f"{client.root}/sobjects/{obj.name}/{mutation.id}",
         "write",
