@@ -123,13 +123,15 @@ def test_F05_records_older_than_any_default_start_are_read(link: Link) -> None:
 
 def test_F06_any_number_of_records_may_share_one_timestamp(link: Link) -> None:
     """Results were capped at 400 per distinct timestamp."""
-    beginning_of_a_second()
-    names = [f"Same {n}" for n in range(600)]
-    _batch_of_leads(link, names)
-    stamps = [one["SystemModstamp"] for one in link.sandbox.alive("Lead").values() if one["Company"] == "Batch"]
-    assert max(stamps.count(stamp) for stamp in set(stamps)) > 400
+    stamps: list[str] = []
+    # A slow machine may not get a batch into one second at the first attempt.
+    while not stamps or max(stamps.count(stamp) for stamp in set(stamps)) <= 400:
+        beginning_of_a_second()
+        _batch_of_leads(link, [f"Same {n}" for n in range(600)])
+        leads = link.sandbox.alive("Lead").values()
+        stamps = [one["SystemModstamp"] for one in leads if one["Company"] == "Batch"]
     caught_up(link, "lead")
-    assert link.value("SELECT count(*) FROM salesforce.lead WHERE company = 'Batch'") == 600
+    assert link.value("SELECT count(*) FROM salesforce.lead WHERE company = 'Batch'") == len(stamps)
 
 
 def test_F07_what_was_lost_is_found_without_another_tool(link: Link) -> None:

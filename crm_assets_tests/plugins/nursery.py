@@ -6,6 +6,7 @@ end with the test process.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
@@ -13,8 +14,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 from typing import IO, Any
 
 _REPLY = 4096
@@ -75,10 +78,31 @@ class Child:
         return code
 
 
+def _warm() -> None:
+    """Loads and builds here what each child would have to for itself: modules, standard objects, grammars."""
+    import uvicorn
+
+    from crm_assets.sandbox.__main__ import main  # noqa: F401  with the server
+    from crm_assets.sandbox.app import House
+    from crm_assets.sandbox.netsuite import suiteql
+    from crm_assets.sandbox.room import VENDORS, Opening, open_rooms
+    from crm_assets.sandbox.salesforce import soql
+
+    with tempfile.TemporaryDirectory() as folder:
+        rooms = open_rooms(VENDORS, Opening(Path(folder), None, rows=10))
+        uvicorn.Config(House(rooms, {}).app, ws="none").load()
+        for room in rooms:
+            room.close()
+    soql.parse("SELECT Id FROM Account")
+    suiteql.parse("SELECT id FROM customer")
+    # The children share these pages as long as no collection writes to them.
+    gc.collect()
+    gc.freeze()
+
+
 def _serve(connection: socket.socket) -> None:
     """Until the test process closes its end, or ends."""
-    import crm_assets.sandbox.server  # noqa: F401  what the children need not load again
-
+    _warm()
     codes: dict[int, int | None] = {}
     while True:
         data, fds, *_ = socket.recv_fds(connection, 1 << 16, 2)

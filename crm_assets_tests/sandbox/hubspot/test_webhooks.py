@@ -77,22 +77,26 @@ def test_associations(account: Sandbox, receiver: Receiver) -> None:
     company = account.create("companies", name="A")
     account.create("contacts_to_companies", from_id=contact, to_id=company, type=1)
 
-    def changes() -> list[dict[str, Any]]:
-        """Of this company: what an earlier test did last may be told to this one's receiver as well."""
-        ours = {int(contact), int(company)}
-        return [one for one in events(receiver) if one["subscriptionType"].endswith("associationChange")
-                and {one["fromObjectId"], one["toObjectId"]} == ours]  # fmt: skip
+    def changes() -> set[tuple[str, str, int, bool]]:
+        """Of these two: what an earlier test did last may be told to this one's receiver as well, and twice."""
+        told = [one for one in events(receiver) if one["subscriptionType"].endswith("associationChange")]
+        return {
+            (one["subscriptionType"], one["associationType"], one["fromObjectId"], one["isPrimaryAssociation"])
+            for one in told
+            if {one["fromObjectId"], one["toObjectId"]} == {int(contact), int(company)}
+            and not one["associationRemoved"]
+        }
 
-    found = wait_until(lambda: len(seen := changes()) >= 4 and seen)
-    assert {(one["subscriptionType"], one["associationType"], one["fromObjectId"], one["isPrimaryAssociation"])
-            for one in found} == {
+    expected = {
         (f"{noun}.associationChange", sense, int(key), primary)
         for noun, sense, key in (
-            ("contact", "CONTACT_TO_COMPANY", contact), ("company", "COMPANY_TO_CONTACT", company)
+            ("contact", "CONTACT_TO_COMPANY", contact),
+            ("company", "COMPANY_TO_CONTACT", company),
         )
         for primary in (True, False)
-    }  # fmt: skip
-    assert not any(one["associationRemoved"] for one in found)
+    }
+    wait_until(lambda: len(changes()) >= 4)
+    assert changes() == expected
 
 
 def test_other_objects_are_told_by_type(account: Sandbox, receiver: Receiver) -> None:
