@@ -185,11 +185,15 @@ def reconcile(connection: ConnectionName, objects: ObjectNames = None) -> int:
 
 @app.command()
 @_command
-def check() -> int:
-    """Whether the configuration is valid, credentials are present and the database can be reached."""
-    from crm_assets.up.check import check as run
+def check(connection: Annotated[str | None, typer.Argument(metavar="[CONNECTION]")] = None) -> int:
+    """Whether the configuration is valid, credentials are present and the database can be reached.
 
-    return run()
+    With a CONNECTION its account is looked at, without changing anything: permissions for each object and field,
+    limits, push channels, and what to fix in the CRM's menus; exit 1 if there is something.
+    """
+    from crm_assets.up import check as run
+
+    return run.check() if connection is None else run.account(connection)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ the vendor said about its limits.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -30,6 +30,7 @@ from crm_assets.core.model import (
     Value,
     Window,
 )
+from crm_assets.core.readiness import Finding, Need
 
 
 class Gate(Protocol):
@@ -241,6 +242,21 @@ class Conditional(Protocol):
     def condition_blind(self) -> timedelta:
         """How long after ``if_version`` an edit may pass for that version: the vendor's precision, and the difference
         of the clocks. A condition proves something only for a version that was seen later than that."""
+        ...
+
+
+@runtime_checkable
+class Inspecting(Protocol):
+    """What a connector offers besides if its vendor tells more about an account than describes show. Found by
+    ``isinstance``."""
+
+    def menu(self, need: Need, name: str) -> str:
+        """Where in the CRM an admin does this for an object, in the words of its menus."""
+        ...
+
+    def inspect(self, objects: Sequence[Object], written: Collection[str]) -> Iterator[Finding]:
+        """Limits, push channels, and rights that no describe shows, for these objects (with all their fields), of
+        which the product writes those named in ``written``. A few calls that change nothing."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""``crm-assets check``: what can be known without asking the CRM."""
+"""``crm-assets check``: what can be known without asking the CRM; with a connection's name, what the CRM says."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from rich.console import Console
 from crm_assets.connections import ConnectionSpec, load_connections
 from crm_assets.connectors import registry
 from crm_assets.core.errors import ConfigurationError
+from crm_assets.core.readiness import Finding, Standing
 from crm_assets.settings import Settings
 from crm_assets.store import embedded
 from crm_assets.up import working
+from crm_assets.up.account import look
 from crm_assets.up.addresses import ensure_reachable
 
 OPTIONAL = frozenset({"webhook_secret"})
@@ -41,6 +43,38 @@ def check() -> int:
         out.print("database: embedded, " + ("running" if running else "starts with `crm-assets up`"))
     out.print("ok")
     return 0
+
+
+def account(name: str) -> int:
+    """Look at a connection's account and print what was found; 1 if something has to be fixed there.
+
+    Its few calls are counted like all others, which takes the database.
+    """
+    from crm_assets import runtime
+    from crm_assets.quota.state import usage
+    from crm_assets.up.work import named
+
+    out = Console(highlight=False, soft_wrap=True)
+    with working.prepared() as (settings, db):
+        spec = named(configured(settings), name)
+        connector = runtime.open_connector(db, spec, "incremental")
+        try:
+            found = list(look(connector, spec))
+        finally:
+            runtime.close_connector(connector)
+        with db.transaction() as conn:
+            budgets = usage(conn, name)
+    found += [
+        Finding(Standing.NOTE if one.out else Standing.OK, one.name, f"{one.used:,} of {one.limit:,} used")
+        for one in budgets
+    ]
+    for finding in found:
+        out.print(f"{finding.standing:<4}  {finding.about}: {finding.said}")
+        if finding.remedy:
+            out.print(f"      {finding.remedy}")
+    for missing in absent(spec):
+        out.print(f"note  push: {spec.credentials[missing]} is not set: webhooks are refused, schedules work")
+    return 1 if any(finding.standing is Standing.FIX for finding in found) else 0
 
 
 def configured(settings: Settings) -> dict[str, ConnectionSpec]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from crm_assets.connectors.base import ConnectionConfig, Gate
-from crm_assets.connectors.hubspot import describe, directory, edges, kinds, webhook, writing
+from crm_assets.connectors.hubspot import describe, directory, edges, inspection, kinds, webhook, writing
 from crm_assets.connectors.hubspot.client import Client
 from crm_assets.connectors.hubspot.directory import Directory
 from crm_assets.connectors.hubspot.edge_writing import EdgeWriter
@@ -27,6 +27,7 @@ from crm_assets.core.model import (
     Value,
     Window,
 )
+from crm_assets.core.readiness import Finding, Need
 
 _TEN_SECONDS = timedelta(seconds=10)
 
@@ -140,6 +141,12 @@ class HubspotConnector:
         configured = self.config.options.get("webhook_url")
         urls = webhook.called(url, headers, str(configured) if configured else None)
         return webhook.parse(self.config.secret(name), headers, body, urls)
+
+    def menu(self, need: Need, name: str) -> str:
+        return inspection.menu(need, name)
+
+    def inspect(self, objects: Sequence[Object], written: Collection[str]) -> Iterator[Finding]:
+        return inspection.inspect(self._client, objects, written)
 
     def close(self) -> None:
         self._client.close()

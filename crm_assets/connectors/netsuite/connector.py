@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from crm_assets.connectors.base import ConnectionConfig, Gate
-from crm_assets.connectors.netsuite import kinds, lines, webhook, writing
+from crm_assets.connectors.netsuite import inspection, kinds, lines, webhook, writing
 from crm_assets.connectors.netsuite.client import CONCURRENCY, Client
 from crm_assets.connectors.netsuite.describe import Catalog
 from crm_assets.connectors.netsuite.equality import same
@@ -27,6 +27,7 @@ from crm_assets.core.model import (
     Value,
     Window,
 )
+from crm_assets.core.readiness import Finding, Need
 
 
 class NetsuiteConnector:
@@ -111,13 +112,23 @@ class NetsuiteConnector:
     @property
     def budgets(self) -> Sequence[Budget]:
         """Calls at once, of all integrations of the account together; NetSuite counts no calls per day."""
-        return [Budget(CONCURRENCY, int(self.config.options.get("account_concurrency", 15)))]
+        return [Budget(CONCURRENCY, self._at_once)]
+
+    @property
+    def _at_once(self) -> int:
+        return int(self.config.options.get("account_concurrency", 15))
 
     def same(self, fld: Field, ours: Value, theirs: Value) -> bool:
         return same(fld, ours, theirs)
 
     def parse_event(self, headers: Mapping[str, str], body: bytes, url: str) -> Sequence[Change]:
         return webhook.parse(self.config.secret("webhook_secret"), headers, body)
+
+    def menu(self, need: Need, name: str) -> str:
+        return inspection.menu(need, name)
+
+    def inspect(self, objects: Sequence[Object], written: Collection[str]) -> Iterator[Finding]:
+        return inspection.inspect(self._client, self._at_once)
 
     def close(self) -> None:
         self._client.close()

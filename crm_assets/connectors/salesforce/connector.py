@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from crm_assets.connectors import signed_form
 from crm_assets.connectors.base import Acknowledgement, ConnectionConfig, Gate
-from crm_assets.connectors.salesforce import changes, failures, outbound, reading, soql, writing
+from crm_assets.connectors.salesforce import changes, failures, inspection, outbound, reading, soql, writing
 from crm_assets.connectors.salesforce.client import Client
 from crm_assets.connectors.salesforce.describe import to_object
 from crm_assets.connectors.salesforce.equality import same
@@ -26,6 +26,7 @@ from crm_assets.core.model import (
     Value,
     Window,
 )
+from crm_assets.core.readiness import Finding, Need
 
 _BULK_THRESHOLD = 5_000
 
@@ -144,6 +145,12 @@ class SalesforceConnector:
         from crm_assets.connectors.salesforce import stream
 
         return stream.follow(self._client, topic, place, objects)
+
+    def menu(self, need: Need, name: str) -> str:
+        return inspection.menu(need, name)
+
+    def inspect(self, objects: Sequence[Object], written: Collection[str]) -> Iterator[Finding]:
+        return inspection.inspect(self._client, self.topics, objects, written)
 
     def close(self) -> None:
         self._client.close()

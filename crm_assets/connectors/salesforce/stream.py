@@ -31,6 +31,7 @@ _ASKED = 100
 _IDLE_SECONDS = 1.0
 _SILENCE_SECONDS = 300.0
 _CALL_SECONDS = 30.0
+_REACH_SECONDS = 10.0
 _LOCAL = ("127.0.0.1:", "localhost:", "[::1]:")
 _ENDED = object()
 
@@ -75,6 +76,20 @@ def follow(client: Client, topic: str, place: bytes | None, objects: Mapping[str
             refused = True
 
 
+def reach(client: Client, topic: str) -> None:
+    """Follow a topic until it stands, and leave it. RetriableError and ConfigurationError as of ``follow``."""
+    endpoint = _endpoint(client)
+    channel = _channel(endpoint)
+    try:
+        grpc.channel_ready_future(channel).result(timeout=_REACH_SECONDS)
+    except grpc.FutureTimeoutError as error:
+        said = f"{client.config.name}: no connection to {endpoint} within {_REACH_SECONDS:g} seconds"
+        raise RetriableError(said) from error
+    finally:
+        channel.close()
+    next(follow(client, topic, None, {}))
+
+
 def _gaps(client: Client, names: Iterable[str], reason: str) -> tuple[Gap, ...]:
     """Of all that has happened up to now, by the vendor's clock, which tells whole seconds."""
     until = client.clock() + timedelta(seconds=1)
@@ -94,7 +109,7 @@ class _Subscription:
             ("instanceurl", token.server),
             ("tenantid", token.tenant),
         )
-        self._channel = _channel(str(client.config.options.get("pubsub_endpoint", ENDPOINT)))
+        self._channel = _channel(_endpoint(client))
 
     def heard(self, place: bytes | None) -> Iterator[Heard]:
         preset = eventbus.LATEST if place is None else eventbus.CUSTOM if place else eventbus.EARLIEST
@@ -194,6 +209,10 @@ class _Subscription:
                 "all their records, or correct options.pubsub_topics in defs.yaml"
             )
         return RetriableError(said)
+
+
+def _endpoint(client: Client) -> str:
+    return str(client.config.options.get("pubsub_endpoint", ENDPOINT))
 
 
 def _channel(endpoint: str) -> Any:

@@ -13,6 +13,7 @@ from . import clock, owners, reshape
 from .errors import ApiError, invalid, not_found
 from .kinds import Kind, find
 from .records import Records, number
+from .scopes import Scopes
 from .store import COLUMNS, PERSON, Row, Tx
 
 _PAGE = 1000
@@ -22,8 +23,9 @@ Page = tuple[list[dict[str, Any]], str | None]
 class AccountDesk(Desk):
     """Objects go by their names; ``owners`` and ``pipelines`` too, and associations as ``contacts_to_companies``."""
 
-    def __init__(self, records: Records) -> None:
+    def __init__(self, records: Records, scopes: Scopes) -> None:
         self._records = records
+        self._scopes = scopes
         self._store = records.store
         self._schema = records.schema
 
@@ -68,6 +70,14 @@ class AccountDesk(Desk):
         kind = _kind(str(order.get("object")))
         reshape.change(self._store, kind, order)
         return {"object": kind.name, "fields": list(self._schema.live(kind))}
+
+    def own(self, method: str, path: str, data: Mapping[str, Any]) -> dict[str, Any] | None:
+        """``scopes``: ``{"scopes": [...]}`` gives the app these and no others, null all of them."""
+        if path != "scopes":
+            return None
+        if method == "POST":
+            self._scopes.grant(data.get("scopes"))
+        return {"scopes": sorted(self._scopes.granted)}
 
     # Records
 

@@ -23,6 +23,7 @@ from .objects import Objects
 from .owners import Owners
 from .pipelines import Pipelines
 from .records import Records
+from .scopes import READING, Scopes
 from .search import Search
 from .sessions import OAuth, Sessions, expired, is_private
 from .store import Store, Told
@@ -33,7 +34,6 @@ log = logging.getLogger(__name__)
 
 CONNECTION = "hubspot"
 _OWN = ("/crm/", "/crm-object-schemas/", "/oauth/", "/account-info/")
-_READS = frozenset({"search", "batch_read", "associations_batch_read"})
 _BATCHES = frozenset(
     {"batch_create", "batch_update", "batch_upsert", "associations_batch_create", "associations_batch_archive"}
 )
@@ -68,9 +68,10 @@ class Account(Room):
                     count = generate.load(db, self.store.schema, opening.rows)
             log.info("%s: %d records loaded", CONNECTION, count)
         self.sessions = Sessions(opening.session_seconds)
-        self._oauth = OAuth(self.sessions)
+        self.scopes = Scopes()
+        self._oauth = OAuth(self.sessions, self.scopes)
         self.records = Records(self.store)
-        self._desk = AccountDesk(self.records)
+        self._desk = AccountDesk(self.records, self.scopes)
         self._routes = Routes()
         self._event_ids = numbers()
         for part in (
@@ -134,8 +135,11 @@ class Account(Room):
         found = self._routes.find(request.method, path)
         if found is None:
             raise ApiError(405, "Method Not Allowed") if self._routes.knows(path) else not_found()
+        denied = self.scopes.refusal(request.method, path, api, found.arguments.get("type"))
+        if denied is not None:
+            raise denied
         half = api in _BATCHES and self.faults.strike(BATCH_KINDS, request.method, *request.paths)
-        writes = request.method != "GET" and api not in _READS
+        writes = request.method != "GET" and api not in READING
         late = writes and self.faults.strike(WRITE_KINDS, request.method, *request.paths)
         call = Call(request, path, half=bool(half), late=LATE_SECONDS if late else 0.0)
         return found.handler(call, **found.arguments)

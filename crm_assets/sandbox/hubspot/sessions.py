@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import threading
 import time
@@ -12,11 +13,13 @@ from urllib.parse import parse_qs
 from crm_assets.sandbox.http import Reply
 
 from .errors import CORRELATION, PORTAL, ApiError
+from .scopes import Scopes
 from .wire import json_reply
 
 WORD = "sandbox"
 LIFE_SECONDS = 1800.0
-_SCOPES = ["oauth", "crm.objects.contacts.read", "crm.objects.contacts.write"]
+_USER = 7001
+_TOKEN_INFO = "v2/private-apps/get/access-token-info"
 
 
 class Sessions:
@@ -84,11 +87,14 @@ def _refuse(status: str, message: str) -> Reply:
 class OAuth:
     """``/oauth/v1``, ``/oauth/v3`` and the paths with dates."""
 
-    def __init__(self, sessions: Sessions) -> None:
+    def __init__(self, sessions: Sessions, scopes: Scopes) -> None:
         self._sessions = sessions
+        self._scopes = scopes
 
     def answer(self, method: str, resource: str, body: bytes, plain: bool) -> Reply:
         """``resource`` is what follows the version, ``plain`` says that it is version 1, which tells less."""
+        if method == "POST" and resource == _TOKEN_INFO:
+            return self._private(body)
         form = {key: values[0] for key, values in parse_qs(body.decode("utf-8", "replace")).items()}
         if method == "POST" and resource == "token":
             return self._token(form, plain)
@@ -102,7 +108,7 @@ class OAuth:
             left = self._sessions.left(token)
             if left is None or left <= 0:
                 return ApiError(404, "Access token not found").reply()
-            return json_reply({"token": token, "expires_in": int(left), "token_type": "access"} | _about())
+            return json_reply({"token": token, "expires_in": int(left), "token_type": "access"} | self._about())
         return ApiError(404, "resource not found").reply()
 
     def _token(self, form: Mapping[str, str], plain: bool) -> Reply:
@@ -123,14 +129,24 @@ class OAuth:
             "expires_in": int(self._sessions.lifetime),
             "token_type": "bearer",
         }
-        return json_reply(body if plain else body | _about() | {"token_use": "access_token"})
+        return json_reply(body if plain else body | self._about() | {"token_use": "access_token"})
 
     def _introspect(self, form: Mapping[str, str]) -> Reply:
         left = self._sessions.left(form.get("token", ""))
         if left is None or left <= 0:
             return json_reply({"active": False})
-        return json_reply({"active": True, "token_use": "access_token", "client_id": WORD} | _about())
+        return json_reply({"active": True, "token_use": "access_token", "client_id": WORD} | self._about())
 
+    def _private(self, body: bytes) -> Reply:
+        """Of a private app's token: what it is for."""
+        try:
+            token = json.loads(body)["tokenKey"]
+        except (ValueError, KeyError, TypeError):
+            return ApiError(400, "Invalid input JSON: tokenKey is needed", "VALIDATION_ERROR").reply()
+        if token != WORD:
+            return ApiError(404, "Access token not found").reply()
+        scopes = sorted(self._scopes.granted)
+        return json_reply({"userId": _USER, "hubId": PORTAL, "appId": 1160452, "scopes": scopes})
 
-def _about() -> dict[str, object]:
-    return {"hub_id": PORTAL, "user_id": 7001, "scopes": _SCOPES}
+    def _about(self) -> dict[str, object]:
+        return {"hub_id": PORTAL, "user_id": _USER, "scopes": sorted(self._scopes.granted)}

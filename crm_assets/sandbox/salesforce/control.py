@@ -79,6 +79,7 @@ class OrgDesk(Desk):
 
     def own(self, method: str, path: str, data: Mapping[str, Any]) -> dict[str, Any] | None:
         """``events``: POST sends a change event that holds no values, DELETE forgets all that are kept.
+        ``change_data_capture``: ``{"object", "selected"}`` chooses an object, or no longer.
         ``outbound_messages``: who gets them, ``{"url"}``. ``keys``: ``{"client_id", "public_key"}`` for JWT log-ins."""
         if path == "events":
             if method == "DELETE":
@@ -86,6 +87,10 @@ class OrgDesk(Desk):
             elif method == "POST":
                 self._tell(self._kind(str(data.get("object"))), data)
             return {"kept": self._bus.last() - self._bus.first()}
+        if path == "change_data_capture":
+            if method == "POST":
+                self._bus.select(self._kind(str(data.get("object"))), bool(data.get("selected", True)))
+            return {"unselected": sorted(self._bus.unselected)}
         if path == "outbound_messages":
             if method == "POST":
                 target = Target(str(data["url"]), "")

@@ -25,11 +25,13 @@ from .jobs import Jobs
 from .keys import Keys
 from .outbound import OutboundForm
 from .pubsub.bus import Bus
+from .pubsub.schemas import event_name
 from .queries import Queries
 from .records import Records
 from .rows import Rows
 from .sessions import OAuth, Sessions, bearer
 from .store import Change, Store, Tx
+from .tooling import Tooling
 from .wire import Call, Router, refused
 
 if TYPE_CHECKING:
@@ -111,8 +113,13 @@ class Org(Room):
             Composite(self.records, self._router),
             BulkQuery(self.records, queries, jobs),
             BulkIngest(self.records, jobs),
+            Tooling(self._chosen),
         ):
             part.routes(self._router)
+
+    def _chosen(self) -> list[str]:
+        names = [name for name in self.store.schema.objects if name not in self.bus.unselected]
+        return [event_name(name) for name in sorted(names)]
 
     def _written(self, tx: Tx) -> None:
         for change in tx.changes:

@@ -65,7 +65,19 @@ class Bus:
                 " schema_id TEXT, id TEXT, payload BLOB, at REAL)"
             )
             db.execute("CREATE TABLE IF NOT EXISTS _event_schemas (id TEXT PRIMARY KEY, json TEXT)")
+            db.execute("CREATE TABLE IF NOT EXISTS _unselected (object TEXT PRIMARY KEY)")
+            self.unselected = frozenset(name for (name,) in db.execute("SELECT object FROM _unselected"))
+            """Objects that are not chosen in Change Data Capture; a fresh sandbox has chosen all."""
             self._purge(db)
+
+    def select(self, kind: SObject, chosen: bool) -> None:
+        """Chooses an object in Change Data Capture, or no longer."""
+        statement = (
+            "DELETE FROM _unselected WHERE object = ?" if chosen else "INSERT OR IGNORE INTO _unselected VALUES (?)"
+        )
+        with self._store.setup() as db:
+            db.execute(statement, (kind.name,))
+        self.unselected = self.unselected - {kind.name} if chosen else self.unselected | {kind.name}
 
     # Writing: inside the transaction that the events tell of.
 
@@ -74,7 +86,8 @@ class Bus:
         commit = self._new_commit(user)
         entries: list[Event] = []
         held: list[Event] = []
-        for sequence, group in enumerate(merged(one for one in tx.changes if one.fate != "lose_event"), 1):
+        told = (one for one in tx.changes if one.fate != "lose_event" and one.object not in self.unselected)
+        for sequence, group in enumerate(merged(told), 1):
             kind = self._store.schema.objects[group[0].object]
             made = event(kind, self._schema(tx.db, kind), commit, group, sequence)
             fates = {one.fate for one in group}
