@@ -102,8 +102,8 @@ def _external_id(wanted: Wanted, obj: Object) -> Iterator[Finding]:
     if fld is None:
         said = f"the account has no field {wanted.external_id}, or hides it: nothing can be created"
         yield Finding(Standing.FIX, wanted.name, said, need=Need.EXTERNAL_ID)
-    elif not fld.unique:
-        said = f"{wanted.external_id} is not unique: a create that is sent twice could make two records"
+    elif not (fld.unique and fld.external_id):
+        said = f"{wanted.external_id} is no unique external id: a create that is sent twice could make two records"
         yield Finding(Standing.FIX, wanted.name, said, need=Need.EXTERNAL_ID)
     elif not fld.createable:
         yield Finding(Standing.FIX, wanted.name, f"{wanted.external_id} cannot be set", need=Need.FIELDS)
