@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from .schema import Schema
 from .wire import Call, Router
 
 FIRST, LAST = 50, 67
+_MASTER = "012000000000000AAA"
 _SEASONS = {0: "Winter", 1: "Spring", 2: "Summer"}
 
 
@@ -130,22 +131,29 @@ class Describe:
             "fields": [field.describe() for field in kind.seen],
             "namedLayoutInfos": [],
             "networkScopeFieldName": None,
-            "recordTypeInfos": [
-                {
-                    "active": True,
-                    "available": True,
-                    "defaultRecordTypeMapping": True,
-                    "developerName": "Master",
-                    "master": True,
-                    "name": "Master",
-                    "recordTypeId": "012000000000000AAA",
-                    "urls": {},
-                }
-            ],
+            "recordTypeInfos": self._record_types(kind),
             "searchLayoutable": True,
             "supportedScopes": [{"label": "All records", "name": "everything"}],
         }
         return Reply(body=body, headers=headers)
+
+    def _record_types(self, kind: SObject) -> Sequence[dict[str, Any]]:
+        """The master stands last; it is the default where there is no other."""
+        own = self._records.record_types(self._records.store.reader, kind)
+        named = [(key, *names) for key, names in own.items()] + [(_MASTER, "Master", "Master")]
+        return [
+            {
+                "active": True,
+                "available": True,
+                "defaultRecordTypeMapping": number == 0,
+                "developerName": developer,
+                "master": key == _MASTER,
+                "name": name,
+                "recordTypeId": key,
+                "urls": {},
+            }
+            for number, (key, name, developer) in enumerate(named)
+        ]
 
     def limits(self, call: Call) -> Reply:
         used, most = self._used()

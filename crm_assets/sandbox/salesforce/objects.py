@@ -59,7 +59,7 @@ class SObject:
 
     @property
     def deletable(self) -> bool:
-        """Users are never deleted, only made inactive."""
+        """Users and record types are never deleted, only made inactive."""
         return "isdeleted" in self.index
 
 
@@ -108,13 +108,17 @@ def _read_only(name: str, kind: str, **flags: object) -> Field:
     return of_type(name, kind).but(createable=False, updateable=False, nillable=False, **flags)
 
 
+_LASTING = ("User", "RecordType")
+"""Objects whose records are made inactive, never deleted."""
+
+
 def standard(
     name: str, prefix: str, *fields: Field, owner: bool = True, master: bool = False, writable: bool = True
 ) -> SObject:
     """An object with the system fields every object has, and the external id of those that can be written."""
     head = [Field("Id", "id", nillable=False, createable=False, updateable=False, id_lookup=True,
                   defaulted_on_create=True)]  # fmt: skip
-    if name != "User":
+    if name not in _LASTING:
         head.append(_read_only("IsDeleted", "boolean", defaulted_on_create=True))
     if master:
         head.append(ref("MasterRecordId", name, createable=False, updateable=False))
@@ -233,6 +237,14 @@ USER = standard(
     text("TimeZoneSidKey", 40), text("LocaleSidKey", 40),
     owner=False, writable=False,
 )  # fmt: skip
+RECORD_TYPE = standard(
+    "RecordType", "012",
+    text("Name", 80, nillable=False, name_field=True), text("DeveloperName", 80, nillable=False),
+    pick("SobjectType", ("Account", "Campaign", "Case", "Contact", "Lead", "Opportunity", "Product2", "Task")),
+    text("Description", 255), plain("IsActive", "boolean"),
+    owner=False, writable=False,
+)  # fmt: skip
+RECORD_TYPE_FIELD = "RecordTypeId"
 
-STANDARD: tuple[SObject, ...] = (USER, ACCOUNT, CONTACT, LEAD, OPPORTUNITY, PRODUCT, CAMPAIGN, TASK, CASE)
+STANDARD: tuple[SObject, ...] = (USER, ACCOUNT, CONTACT, LEAD, OPPORTUNITY, PRODUCT, CAMPAIGN, TASK, CASE, RECORD_TYPE)
 """In the order in which a fresh org is filled: parents first."""

@@ -9,7 +9,7 @@ from typing import Any
 from . import ids
 from .errors import ApiError, Fault, error, not_found
 from .fields import Field
-from .objects import STAGES, SObject
+from .objects import RECORD_TYPE_FIELD, STAGES, SObject
 from .schema import Schema, quote
 from .store import Row, Store, Tx
 from .values import RefusedError, accept
@@ -213,7 +213,7 @@ class Records:
             try:
                 values[field.name] = accept(field, value)
                 if field.type == "reference" and values[field.name]:
-                    self._target(tx, field, values[field.name])
+                    self._target(tx, kind, field, values[field.name])
             except RefusedError as refused:
                 faults.append(refused.fault)
         if closed:
@@ -250,7 +250,7 @@ class Records:
                     message = f"duplicate value found: {where}"
                     raise error(400, "DUPLICATE_VALUE", message, ())
 
-    def _target(self, tx: Tx, field: Field, value: str) -> None:
+    def _target(self, tx: Tx, kind: SObject, field: Field, value: str) -> None:
         """The record a reference names must exist and be of a kind the field points to."""
         target = self.schema.by_id(value)
         if target is None or target.name not in field.reference_to:
@@ -261,6 +261,14 @@ class Records:
         alive = ' AND "IsDeleted" = 0' if target.deletable else ""
         if not tx.db.execute(f'SELECT 1 FROM {quote(target.name)} WHERE "Id" = ?{alive}', (value,)).fetchone():
             raise RefusedError(Fault("INVALID_CROSS_REFERENCE_KEY", "invalid cross reference id", (field.name,)))
+        if field.name == RECORD_TYPE_FIELD and value not in self.record_types(tx.db, kind):
+            message = f"Record Type ID: this ID value isn't valid for the user: {value}"
+            raise RefusedError(Fault("INVALID_CROSS_REFERENCE_KEY", message, (field.name,)))
+
+    def record_types(self, db: sqlite3.Connection, kind: SObject) -> dict[str, tuple[str, str]]:
+        """The active record types of an object: (name, developer name) by id."""
+        query = 'SELECT "Id", "Name", "DeveloperName" FROM "RecordType" WHERE "SobjectType" = ? AND "IsActive" = 1'
+        return {key: (name, developer) for key, name, developer in db.execute(query + ' ORDER BY "Id"', (kind.name,))}
 
     def _foreign(self, tx: Tx, link: Field, value: Mapping[str, Any]) -> str:
         """A reference given as the external id of its target: ``{"Account": {"Key__c": "…"}}``."""

@@ -90,7 +90,7 @@ def _add(db: sqlite3.Connection, kind: SObject, name: str, body: Mapping[str, An
     if field.type == "reference":
         field = field.but(
             reference_to=(str(body.get("to") or "Account"),),
-            relationship=name.removesuffix("__c") + "__r" if name.endswith("__c") else name,
+            relationship=name.removesuffix("__c") + "__r" if name.endswith("__c") else name.removesuffix("Id"),
         )
     db.execute(f"ALTER TABLE {quote(kind.name)} ADD COLUMN {column(field)}")
     if field.type == "boolean":
