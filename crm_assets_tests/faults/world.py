@@ -24,6 +24,7 @@ from crm_assets.events import drain as events
 from crm_assets.mirror.sync import sync
 from crm_assets.reconcile.compare import reconcile
 from crm_assets.store import inbox
+from crm_assets.store.apply import apply
 from crm_assets.writeback.drain import drain
 from crm_assets_tests.faults.dying import Process
 from crm_assets_tests.plugins.linked import connection_spec
@@ -53,6 +54,8 @@ class Record:
     id: str | None = None
     ours: dict[str, Said] = field(default_factory=dict)
     theirs: dict[str, Said] = field(default_factory=dict)
+    known: dict[str, set[str | None]] = field(default_factory=dict)
+    """Per column what our writes replaced, the earlier ones included."""
     lives: list[tuple[int, str, str]] = field(default_factory=list)
 
     @property
@@ -159,6 +162,7 @@ class World:
         )
         for column, value in values.items():
             record.ours[column] = Said(moment, value, row[column])
+            record.known.setdefault(column, set()).add(row[column])
         self.captured += 1
         if held:
             self.held = record
@@ -240,11 +244,8 @@ class World:
         from what the CRM made of that write; that window is documented."""
         return bool(
             self.rows(
-                """SELECT FROM crm_assets.outbox WHERE (row_id = %(row)s OR id = %(id)s)
-                      AND state IN ('sending', 'unknown')
-                   UNION ALL SELECT FROM crm_assets.floor WHERE id = %(id)s""".replace("%(row)s", "%s").replace(
-                    "%(id)s", "%s"
-                ),
+                """SELECT 1 FROM crm_assets.outbox WHERE (row_id = %s OR id = %s) AND state IN ('sending', 'unknown')
+                   UNION ALL SELECT 1 FROM crm_assets.floor WHERE id = %s""",
                 record.row_id,
                 record.id,
                 record.id,
@@ -296,7 +297,11 @@ class World:
 
     def under_way(self) -> list[dict[str, Any]]:
         return self.rows(
-            """SELECT seq, state, reason FROM crm_assets.outbox WHERE state IN ('pending', 'sending', 'unknown')
+            """SELECT seq, state, reason FROM crm_assets.outbox o
+                WHERE state IN ('pending', 'sending', 'unknown')
+                  -- What is behind an open conflict waits for a person, as the conflict does.
+                  AND NOT (state = 'pending' AND EXISTS (
+                          SELECT FROM crm_assets.outbox c WHERE c.row_id = o.row_id AND c.state = 'conflict'))
                UNION ALL SELECT seq, state, reason FROM crm_assets.inbox WHERE state IN ('pending', 'claimed')"""
         )
 
@@ -306,6 +311,8 @@ class World:
             self.time_passes()
             self.drain(main)
             self.read_events(main)
+            # As the relay does: what a process that died left in the stage.
+            apply(main.db, "salesforce", self.obj)
             if not self.under_way():
                 return
         raise AssertionError(f"it does not come to rest: {self.under_way()}")
@@ -375,7 +382,7 @@ class World:
         if there != here:
             assert waiting, f"{record.name} is {'only' if there else 'not'} in the CRM, and nothing says why"
         elif record.untouched_death:
-            fought = self.rows("SELECT FROM crm_assets.conflict WHERE row_id = %s", record.row_id)
+            fought = self.rows("SELECT 1 FROM crm_assets.conflict WHERE row_id = %s", record.row_id)
             # A person, a policy or the CRM itself did not let the delete be.
             gave_in = any(o["op"] == "delete" and o["state"] in ("discarded", "rejected") for o in outbox)
             assert not there or fought or gave_in, f"{record.name} was deleted and is back"
@@ -391,7 +398,7 @@ class World:
         gave_up = any(o["state"] in ("discarded", "rejected") for o in lost) or self._discarded_later(outbox, column)
         if there != here:
             told = self.rows(
-                "SELECT FROM crm_assets.conflict WHERE row_id = %s AND field = %s AND state = 'open'",
+                "SELECT 1 FROM crm_assets.conflict WHERE row_id = %s AND field = %s AND state = 'open'",
                 record.row_id,
                 column,
             )
@@ -402,10 +409,10 @@ class World:
             later = theirs is not None and theirs.moment > ours.moment
             assert later or gave_up, f"our update was lost: {what}"
         if theirs is not None and there != theirs.value:
-            knew = ours is not None and ours.saw == theirs.value
+            knew = theirs.value in record.known.get(column, ())
             free = theirs.busy or POLICY[column] in ("product_wins",)
             ruled = self.rows(
-                "SELECT FROM crm_assets.conflict WHERE row_id = %s AND field = %s AND theirs = to_jsonb(%s::text)",
+                "SELECT 1 FROM crm_assets.conflict WHERE row_id = %s AND field = %s AND theirs = to_jsonb(%s::text)",
                 record.row_id,
                 column,
                 theirs.value,
@@ -414,8 +421,13 @@ class World:
 
     @staticmethod
     def _discarded_later(outbox: list[dict[str, Any]], column: str) -> bool:
-        """The value left with an earlier write that had folded it in, and that write was given up."""
-        return any(column in (o["new"] or {}) and o["state"] in ("discarded", "rejected") for o in outbox)
+        """The value left with an earlier write that had folded it in, and that write was given up; or the product took
+        it back by deleting the record before it was sent."""
+        return any(
+            column in (o["new"] or {})
+            and (o["state"] in ("discarded", "rejected") or o["reason"] == "the record was deleted by the product")
+            for o in outbox
+        )
 
 
 def live(sandbox: Sandbox, url: str, writer: str, home: Path) -> Iterator[World]:
