@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from itertools import dropwhile, islice
 from typing import Any
 from uuid import UUID
 
@@ -31,6 +32,13 @@ _EARLIEST = """
                AND (e.place, e.seq) < (o.place, o.seq)
                -- Pending, sending or unknown; said so, the index of what is due would look good, which is no look-up.
                AND e.state NOT IN ('conflict', 'confirmed', 'rejected', 'superseded', 'discarded')
+               -- What itself is held by a conflict of its fields holds nothing else.
+               AND NOT (o.op = 'update' AND e.op = 'update' AND e.state = 'pending'
+                        AND NOT e.new ?| crm_assets.keys(o.new)
+                        AND (SELECT c.seq FROM crm_assets.outbox c
+                              WHERE c.connection = o.connection AND c.object = o.object AND c.row_id = o.row_id
+                                AND c.state = 'conflict' AND c.op = 'update' AND c.new ?| crm_assets.keys(e.new)
+                              ORDER BY c.seq LIMIT 1) IS NOT NULL)
              ORDER BY e.seq LIMIT 1) IS NULL
        AND (SELECT e.seq FROM crm_assets.outbox e
              WHERE e.connection = o.connection AND e.object = o.object AND e.row_id = o.row_id
@@ -52,6 +60,29 @@ _EARLIEST = """
        FOR UPDATE OF o SKIP LOCKED
 """
 
+_PART = """
+    WITH held AS MATERIALIZED (
+        SELECT c.row_id, array_agg(DISTINCT k) AS fields
+          FROM crm_assets.outbox c CROSS JOIN LATERAL jsonb_object_keys(c.new) k
+         WHERE c.connection = %(connection)s AND c.object = %(object)s AND c.state = 'conflict' AND c.op = 'update'
+         GROUP BY c.row_id),
+    mixed AS MATERIALIZED (
+        SELECT o.seq, held.fields FROM held JOIN crm_assets.outbox o ON o.row_id = held.row_id
+         WHERE o.connection = %(connection)s AND o.object = %(object)s AND o.state = 'pending' AND o.op = 'update'
+           AND o.new ?| held.fields AND o.new - held.fields <> '{}'
+         ORDER BY o.seq FOR UPDATE OF o SKIP LOCKED),
+    free AS (
+        INSERT INTO crm_assets.outbox
+               (connection, object, op, row_id, id, base, new, theirs, theirs_version, theirs_since, attempts,
+                next_try_at, actor, txid, created_at, split_of)
+        SELECT o.connection, o.object, o.op, o.row_id, o.id, o.base - m.fields, o.new - m.fields, o.theirs,
+               o.theirs_version, o.theirs_since, o.attempts, o.next_try_at, o.actor, o.txid, o.created_at, o.place
+          FROM mixed m JOIN crm_assets.outbox o ON o.seq = m.seq)
+    UPDATE crm_assets.outbox o
+       SET base = o.base - crm_assets.keys(o.base - m.fields), new = o.new - crm_assets.keys(o.new - m.fields)
+      FROM mixed m WHERE o.seq = m.seq
+"""
+
 
 def claim(
     db: Database,
@@ -71,6 +102,8 @@ def claim(
     are marked with ``waiting_for`` and stay. ``settle_time`` is how long after its call a record may still appear.
     """
     with db.transaction() as conn:
+        # A conflict blocks only its fields: the others of a later write go on without them.
+        conn.execute(_PART, {"connection": connection, "object": obj.table})
         writes = _earliest(conn, connection, obj, limit)
         if any(w.op is Op.DELETE for w in writes) and guards.hold_outgoing(
             conn, connection, obj.table, obj.rules.guard
@@ -138,10 +171,12 @@ def _fold(conn: Conn, connection: str, obj: Object, writes: Sequence[Write]) -> 
     result: list[Write] = []
     absorbed: list[tuple[int, int]] = []
     for write in writes:
-        for seq, foldable, base, new in later[write.row_id]:
-            if seq == write.seq:
+        behind = dropwhile(lambda one, seq=write.seq: one[0] != seq, later[write.row_id])
+        for seq, foldable, base, new in islice(behind, 1, None):
+            held = blocked[write.row_id] & set(new)
+            if held and held == set(new):
                 continue
-            if not foldable or write.op is Op.DELETE or blocked[write.row_id] & set(new):
+            if held or not foldable or write.op is Op.DELETE:
                 break
             absorbed.append((write.seq, seq))
             write = replace(write, base={**base, **write.base}, new={**write.new, **new})

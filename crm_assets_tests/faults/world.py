@@ -301,7 +301,9 @@ class World:
                 WHERE state IN ('pending', 'sending', 'unknown')
                   -- What is behind an open conflict waits for a person, as the conflict does.
                   AND NOT (state = 'pending' AND EXISTS (
-                          SELECT FROM crm_assets.outbox c WHERE c.row_id = o.row_id AND c.state = 'conflict'))
+                          SELECT FROM crm_assets.outbox c
+                           WHERE c.row_id = o.row_id AND c.state = 'conflict'
+                             AND (c.op <> 'update' OR o.op <> 'update' OR c.new ?| crm_assets.keys(o.new))))
                UNION ALL SELECT seq, state, reason FROM crm_assets.inbox WHERE state IN ('pending', 'claimed')"""
         )
 

@@ -92,18 +92,30 @@ def test_a_conflict_blocks_its_fields_and_nothing_else(one: Mirror, worker: Work
     conflicts.settle(one.db, CONNECTION, one.obj, write, Ruling(hold=frozenset({"email"})), {"email": "theirs"}, "v")
     one.write(_EMAIL, "mine too")
     assert one.claim(worker) == []
-    one.all("DELETE FROM crm_assets.outbox WHERE state = 'pending'")
-    one.write("UPDATE salesforce.contact SET last_name = 'Free' WHERE id = '003a'")
-    assert [w.new for w in one.claim(worker)] == [{"last_name": "Free"}]
+    one.write("UPDATE salesforce.contact SET last_name = 'A' WHERE id = '003a'")
+    one.write("UPDATE salesforce.contact SET email = 'mine at last', last_name = 'B', amount = 1 WHERE id = '003a'")
+    one.write("UPDATE salesforce.contact SET amount = 2 WHERE id = '003a'")
+    (free,) = one.claim(worker)
+    assert (free.new, free.base) == ({"last_name": "B", "amount": 2}, {"last_name": "Ada", "amount": None})
+    one.settle(free, "confirmed", id="003a")
+    one.seen({"id": "003a", "v": 2, "last_name": "B", "amount": 2, "email": "theirs"}, source=Source.ID)
+    waiting = one.outbox("state IN ('pending', 'conflict')")
+    assert [o["new"] for o in waiting] == [{"email": v} for v in ("mine", "mine too", "mine at last")]
+    assert one.row("003a")["email"] == "mine at last"
+
+    one.write("SELECT crm_assets.resolve(%s, 'product')", one.value("SELECT conflict_id FROM crm_assets.conflict"))
+    assert [w.new for w in one.claim(worker)] == [{"email": "mine at last"}]
 
 
-def test_folding_stops_at_a_field_in_conflict(one: Mirror, worker: Worker) -> None:
+def test_a_delete_waits_for_a_conflict_that_came_after_it(one: Mirror, worker: Worker) -> None:
     one.write(_EMAIL, "mine")
     (write,) = one.claim(worker)
+    one.write("DELETE FROM salesforce.contact WHERE id = '003a'")
     conflicts.settle(one.db, CONNECTION, one.obj, write, Ruling(hold=frozenset({"email"})), {"email": "theirs"}, "v")
-    one.write("UPDATE salesforce.contact SET last_name = 'A' WHERE id = '003a'")
-    one.write("UPDATE salesforce.contact SET email = 'later', last_name = 'B' WHERE id = '003a'")
-    assert [w.new for w in one.claim(worker)] == [{"last_name": "A"}]
+    assert one.claim(worker) == []
+    one.write("SELECT crm_assets.resolve(%s, 'crm')", one.value("SELECT conflict_id FROM crm_assets.conflict"))
+    one.seen({"id": "003a", "v": 2, "email": "theirs"}, source=Source.ID)
+    assert [w.op for w in one.claim(worker)] == ["delete"]
 
 
 def test_an_unknown_outcome_blocks_its_record(one: Mirror, worker: Worker) -> None:

@@ -42,6 +42,7 @@ CREATE TABLE crm_assets.outbox (
 CREATE INDEX outbox_pending ON crm_assets.outbox (connection, object, seq) WHERE state = 'pending';
 CREATE INDEX outbox_unsettled ON crm_assets.outbox (connection, object, row_id, seq)
     WHERE state IN ('pending', 'sending', 'unknown', 'conflict');
+CREATE INDEX outbox_conflicts ON crm_assets.outbox (connection, object, row_id) WHERE state = 'conflict';
 CREATE UNIQUE INDEX outbox_sending ON crm_assets.outbox (connection, object, row_id) WHERE state = 'sending';
 CREATE INDEX outbox_due ON crm_assets.outbox (connection, next_try_at) WHERE state IN ('pending', 'unknown', 'sending');
 CREATE INDEX outbox_creating ON crm_assets.outbox (connection, object, id)
