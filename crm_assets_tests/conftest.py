@@ -13,6 +13,7 @@ pytest_plugins = [
     "crm_assets_tests.plugins.linked",
     "crm_assets_tests.plugins.hubspot",
     "crm_assets_tests.plugins.netsuite",
+    "crm_assets_tests.plugins.telling",
 ]
 
 _OURS = ("CRM_ASSETS_", "SALESFORCE_", "HUBSPOT_", "NETSUITE_", "DAGSTER_")

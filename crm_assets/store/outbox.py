@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from itertools import dropwhile, islice
 from typing import Any
 from uuid import UUID
 
@@ -171,8 +170,9 @@ def _fold(conn: Conn, connection: str, obj: Object, writes: Sequence[Write]) -> 
     result: list[Write] = []
     absorbed: list[tuple[int, int]] = []
     for write in writes:
-        behind = dropwhile(lambda one, seq=write.seq: one[0] != seq, later[write.row_id])
-        for seq, foldable, base, new in islice(behind, 1, None):
+        waiting = later[write.row_id]
+        place = next(n for n, (seq, *_) in enumerate(waiting) if seq == write.seq)
+        for seq, foldable, base, new in waiting[place + 1 :]:
             held = blocked[write.row_id] & set(new)
             if held and held == set(new):
                 continue

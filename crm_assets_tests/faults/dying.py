@@ -9,12 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from crm_assets import runtime
 from crm_assets.connections import ConnectionSpec
+from crm_assets.core.errors import CrmAssetsError
 from crm_assets.settings import Settings
 from crm_assets.store.database import Conn, Database
 
@@ -82,7 +84,8 @@ class Process:
     def __init__(self, url: str, home: Path, spec: ConnectionSpec, ahead: float = 0.0) -> None:
         self.fuse, self.home, self._ahead = Fuse(), home, ahead
         self.db = _Watched(url, self.fuse)
-        self.connection = runtime.open_connection(Settings(database_url=url, home=home), self.db, spec, "incremental")
+        self._settings = Settings(database_url=url, home=home)
+        self.connection = runtime.open_connection(self._settings, self.db, spec, "incremental")
         http: Any = self.connection.connector._client._http  # type: ignore[attr-defined]
         plain = http.send
 
@@ -106,6 +109,15 @@ class Process:
         finally:
             self.fuse.arm(0, None)
         return True
+
+    def described(self) -> None:
+        """Go on with the objects as they are described by now, as a process does before each turn."""
+        spec, connector = self.connection.spec, self.connection.connector
+        try:
+            objects = runtime.described(self._settings, self.db, spec, connector)
+        except CrmAssetsError:  # the turn fails, and the next one asks again
+            return
+        self.connection = replace(self.connection, objects=objects)
 
     def close(self) -> None:
         self.connection.close()

@@ -36,6 +36,7 @@ from crm_assets_tests.faults import failpoints
 from crm_assets_tests.plugins.linked import CREDENTIALS, Link, connection_spec
 from crm_assets_tests.plugins.postgres import QUICK, new_database, new_home
 from crm_assets_tests.plugins.sandbox import MakeSandbox, wait_until
+from crm_assets_tests.plugins.telling import Tell
 
 WORKS = ("sync", "full", "first", "events", "writeback")
 KILLS = {"sync": 5, "full": 5, "first": 4, "events": 4, "writeback": 7}
@@ -183,7 +184,7 @@ def agree(link: Link) -> None:
     assert not list((link.home / "dlt").glob("*"))
 
 
-def matrix(link: Link, kind: str, most: int | None) -> None:
+def matrix(link: Link, tell: Tell, kind: str, most: int | None) -> None:
     counted = Case(link, f"{kind} whole")
     counted.begin()
     counted.change()
@@ -195,7 +196,7 @@ def matrix(link: Link, kind: str, most: int | None) -> None:
     numbers = range(1, len(steps) + 1)
     if most is not None:
         numbers = [1 + round(n * (len(steps) - 1) / (most - 1)) for n in range(most)]  # type: ignore[assignment]
-    print(f"{kind}: {len(steps)} steps, {len(numbers)} kills")
+    tell(f"{len(steps)} steps, {len(numbers)} kills")
     for number in numbers:
         case = Case(link, f"{kind} {number}")
         case.begin()
@@ -236,15 +237,15 @@ def crashing(postgres: EmbeddedPostgres, make_sandbox: MakeSandbox, monkeypatch:
 
 
 @pytest.mark.parametrize("kind", WORKS)
-def test_a_process_killed_at_any_step_is_followed_by_one_that_finishes(crashing: Link, kind: str) -> None:
-    matrix(crashing, kind, KILLS[kind])
+def test_a_process_killed_at_any_step_is_followed_by_one_that_finishes(crashing: Link, tell: Tell, kind: str) -> None:
+    matrix(crashing, tell, kind, KILLS[kind])
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("kind", WORKS)
-def test_a_process_killed_at_every_step_is_followed_by_one_that_finishes(crashing: Link, kind: str) -> None:
-    matrix(crashing, kind, None)
+def test_a_process_killed_at_every_step_is_followed_by_one_that_finishes(crashing: Link, tell: Tell, kind: str) -> None:
+    matrix(crashing, tell, kind, None)
 
 
 def test_postgres_killed_in_the_middle_loses_nothing(

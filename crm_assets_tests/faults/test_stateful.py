@@ -8,17 +8,25 @@ from typing import Any
 
 import pytest
 import stamina
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from crm_assets_tests.faults.world import FIELDS, World, live
+from crm_assets_tests.faults.verdict import quiet
+from crm_assets_tests.faults.world import World, live
 from crm_assets_tests.plugins.linked import CREDENTIALS
 from crm_assets_tests.plugins.postgres import new_database
 from crm_assets_tests.plugins.sandbox import MakeSandbox
+from crm_assets_tests.plugins.telling import Tell
 
-PRODUCT = ("product inserts", *["product updates"] * 4, "product updates and keeps its transaction", "product deletes")
-CRM = ("crm inserts", *["crm updates"] * 4, "crm deletes", "crm undeletes", "crm merges")
+PRODUCT = (
+    *("product inserts", "product inserts with a reference", "product refers"),
+    *(*["product updates"] * 4, "product updates and keeps its transaction", "product deletes"),
+)
+CRM = (
+    *("crm inserts", *["crm updates"] * 4, "crm refers", "crm deletes", "crm undeletes", "crm merges"),
+    *("crm adds a field", "crm renames a field", "crm drops a field"),
+)
 BETWEEN = (
     *["product commits"] * 2,
     *["events arrive"] * 3,
@@ -68,7 +76,7 @@ def machine(world: World) -> type[RuleBasedStateMachine]:
                 chance.randint(1, 30),
                 chance.random() < 0.5,
             )
-            columns = tuple(chance.sample(sorted(FIELDS), chance.choice((1, 1, 2, 3))))
+            columns = tuple(chance.sample(sorted(world.fields), chance.choice((1, 1, 2, 3))))
             fault, meanwhile = chance.choice(FAULTS), chance.choice(MEANWHILE)
             process, record = self._process(other), self._record(which)
 
@@ -121,6 +129,10 @@ def machine(world: World) -> type[RuleBasedStateMachine]:
             match act:
                 case "product inserts":
                     world.insert()
+                case "product inserts with a reference":
+                    world.insert(record)
+                case "product refers":
+                    world.refer(record, other)
                 case "product updates":
                     world.update(record, columns)
                 case "product updates and keeps its transaction":
@@ -137,6 +149,14 @@ def machine(world: World) -> type[RuleBasedStateMachine]:
                     world.crm_undelete(record)
                 case "crm merges":
                     world.crm_merge(record, other)
+                case "crm refers":
+                    world.crm_refer(record, other)
+                case "crm adds a field":
+                    world.crm_reshape("add")
+                case "crm renames a field":
+                    world.crm_reshape("rename")
+                case "crm drops a field":
+                    world.crm_reshape("drop")
 
         def _do(self, act: Callable[[], object]) -> None:
             world.steps += 1
@@ -154,7 +174,7 @@ def machine(world: World) -> type[RuleBasedStateMachine]:
 
         def teardown(self) -> None:
             if not self.failed:
-                world.quiet()
+                quiet(world, "crm" if world.steps % 2 else "product")
 
     return Machine
 
@@ -172,7 +192,7 @@ def world(
     stamina.set_testing(False)
 
 
-def _run(world: World, examples: int, steps: int, *, same_each_time: bool) -> None:
+def _run(world: World, tell: Tell, examples: int, steps: int, *, same_each_time: bool) -> None:
     run_state_machine_as_test(
         machine(world),
         settings=settings(
@@ -182,18 +202,22 @@ def _run(world: World, examples: int, steps: int, *, same_each_time: bool) -> No
             database=None,
             deadline=None,
             print_blob=True,
+            report_multiple_bugs=False,
             suppress_health_check=list(HealthCheck),
+            # The clocks of the database and of the CRM go on, so that a history does not fail at will: to make it
+            # shorter takes minutes and seldom works.
+            phases=[Phase.generate],
         ),
     )
-    print(f"{world.steps} steps in {examples} histories")
+    tell(f"{world.steps} steps in {world.histories} histories")
 
 
 @pytest.mark.timeout(900)
-def test_whatever_happens_the_ends_agree_when_it_is_quiet(world: World) -> None:
-    _run(world, 8, 60, same_each_time=True)
+def test_whatever_happens_the_ends_agree_when_it_is_quiet(world: World, tell: Tell) -> None:
+    _run(world, tell, 6, 60, same_each_time=True)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(0)
-def test_whatever_happens_for_hours_the_ends_agree_when_it_is_quiet(world: World) -> None:
-    _run(world, 3_000, 150, same_each_time=False)
+def test_whatever_happens_for_hours_the_ends_agree_when_it_is_quiet(world: World, tell: Tell) -> None:
+    _run(world, tell, 3_000, 150, same_each_time=False)
