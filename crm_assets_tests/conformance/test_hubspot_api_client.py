@@ -28,7 +28,10 @@ from hubspot.crm.contacts import (
     SimplePublicObjectInputForCreate,
 )
 from hubspot.crm.deals import SimplePublicObjectInputForCreate as NewDeal
+from hubspot.crm.objects import ApiException as ObjectsException
+from hubspot.crm.objects import SimplePublicObjectInputForCreate as NewObject
 from hubspot.crm.properties import PropertyCreate, PropertyUpdate
+from hubspot.crm.schemas import ObjectSchemaEgg, ObjectTypeDefinitionLabels, ObjectTypePropertyCreate
 from hubspot.utils.signature import Signature
 
 from crm_assets_tests.plugins.sandbox import Sandbox, wait_until
@@ -209,6 +212,32 @@ def test_properties(client: HubSpot) -> None:
     core.archive("deals", "score")
     assert "score" not in {one.name for one in core.get_all("deals").results}
     assert "score" in {one.name for one in core.get_all("deals", archived=True).results}
+
+
+def test_objects_of_the_accounts_own(client: HubSpot, account: Sandbox) -> None:
+    core = client.crm.schemas.core_api
+    serial = ObjectTypePropertyCreate(name="serial", label="Serial", type="string", field_type="text")
+    made = core.create(
+        ObjectSchemaEgg(
+            name="robot",
+            labels=ObjectTypeDefinitionLabels(singular="Robot", plural="Robots"),
+            properties=[serial],
+            required_properties=["serial"],
+            searchable_properties=["serial"],
+            primary_display_property="serial",
+            secondary_display_properties=[],
+            associated_objects=["CONTACT"],
+        )
+    )
+    assert made.object_type_id.startswith("2-") and made.fully_qualified_name.endswith("_robot")
+    assert [one.name for one in core.get_all().results] == ["robot"]
+    assert core.get_by_id(made.object_type_id).required_properties == ["serial"]
+    basic = client.crm.objects.basic_api
+    first = basic.create(made.fully_qualified_name, NewObject(properties={"serial": "R-1"}))
+    assert basic.get_by_id(made.object_type_id, first.id, properties=["serial"]).properties["serial"] == "R-1"
+    with pytest.raises(ObjectsException, match="required properties"):
+        basic.create(made.fully_qualified_name, NewObject(properties={}))
+    assert list(account.alive(made.fully_qualified_name)) == [first.id]
 
 
 def test_pipelines_and_owners(client: HubSpot, account: Sandbox) -> None:

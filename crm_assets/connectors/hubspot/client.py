@@ -21,6 +21,7 @@ OBJECTS = "/crm/v3/objects"
 PROPERTIES = "/crm/v3/properties"
 PIPELINES = "/crm/v3/pipelines"
 OWNERS = "/crm/v3/owners"
+SCHEMAS = "/crm/v3/schemas"
 ASSOCIATIONS = "/crm/v4/associations"
 _TOKEN = "/oauth/v1/token"
 

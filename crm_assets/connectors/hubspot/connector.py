@@ -14,6 +14,7 @@ from crm_assets.connectors.hubspot.edges import Edges
 from crm_assets.connectors.hubspot.equality import same
 from crm_assets.connectors.hubspot.listing import AT_ONCE
 from crm_assets.connectors.hubspot.records import Records
+from crm_assets.connectors.hubspot.schemas import Schemas
 from crm_assets.core.model import (
     Bound,
     Budget,
@@ -48,16 +49,18 @@ class HubspotConnector:
         )
         self._edges = Edges(self._client, self._records)
         self._directory = Directory(self._client)
+        self._schemas = Schemas(self._client)
 
     def object_names(self) -> Sequence[str]:
-        return kinds.usual_names()
+        return [*kinds.usual_names(), *(str(one["fullyQualifiedName"]) for one in self._schemas.all())]
 
     def describe(self, object_name: str, chosen: Mapping[str, str] | None = None) -> Object:
         if object_name in kinds.DIRECTORY:
             return directory.describe(object_name, chosen or {})
         if kinds.edge(object_name):
             return edges.describe(self._client, object_name, chosen or {})
-        return describe.describe(self._client, object_name, chosen or {})
+        own = None if object_name in kinds.KINDS else self._schemas.find(object_name)
+        return describe.describe(self._client, object_name, chosen or {}, own)
 
     def bound(self, obj: Object, low: datetime | None) -> Bound:
         """The server's clock, less what the search index may be behind: it tells nothing safer."""
@@ -140,7 +143,7 @@ class HubspotConnector:
         name = "webhook_secret" if "webhook_secret" in self.config.credentials else "client_secret"
         configured = self.config.options.get("webhook_url")
         urls = webhook.called(url, headers, str(configured) if configured else None)
-        return webhook.parse(self.config.secret(name), headers, body, urls)
+        return webhook.parse(self.config.secret(name), headers, body, urls, self._schemas.name_of)
 
     def menu(self, need: Need, name: str) -> str:
         return inspection.menu(need, name)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from crm_assets.connectors.hubspot.client import PIPELINES, PROPERTIES, Client
-from crm_assets.connectors.hubspot.kinds import OWNERS, Kind, kind_of
+from crm_assets.connectors.hubspot.kinds import OWNERS, kind_of
 from crm_assets.core.errors import ObjectUnavailable, RejectedError
 from crm_assets.core.model import Field, FieldType, Object
 from crm_assets.core.naming import columns, snake
@@ -38,9 +38,11 @@ _PIPELINES: Mapping[str, tuple[str, str]] = {
 }
 
 
-def describe(client: Client, name: str, chosen: Mapping[str, str]) -> Object:
-    """The object from its properties; ``chosen`` are the columns of fields known from before."""
+def describe(client: Client, name: str, chosen: Mapping[str, str], schema: Mapping[str, Any] | None = None) -> Object:
+    """The object from its properties; ``chosen`` are the columns of fields known from before, ``schema`` is that of an
+    object of the account's own."""
     kind = kind_of(name)
+    required = frozenset(("hs_timestamp",) if kind.timed else (schema or {}).get("requiredProperties") or ())
     properties = [p for p in live(client, name) if p["name"] != ID]
     names = columns([p["name"] for p in properties], chosen, ID)
     stages = _stages(client, name)
@@ -48,8 +50,8 @@ def describe(client: Client, name: str, chosen: Mapping[str, str]) -> Object:
     return Object(
         name=name,
         table=snake(name),
-        label=name.replace("_", " ").capitalize(),
-        fields=tuple(_field(kind, p, names[p["name"]], stages) for p in properties),
+        label=schema["labels"]["plural"] if schema else name.replace("_", " ").capitalize(),
+        fields=tuple(_field(p, names[p["name"]], stages, p["name"] in required) for p in properties),
         id_field=ID,
         version_field=kind.modified if kind.modified in known else None,
         createable=True,
@@ -71,7 +73,7 @@ def live(client: Client, name: str) -> list[Mapping[str, Any]]:
     return [p for p in body["results"] if not p.get("archived")]
 
 
-def _field(kind: Kind, p: Mapping[str, Any], column: str, stages: Mapping[str, tuple[str, ...]]) -> Field:
+def _field(p: Mapping[str, Any], column: str, stages: Mapping[str, tuple[str, ...]], required: bool) -> Field:
     name, kept = p["name"], p.get("type", "string")
     fixed = bool((p.get("modificationMetadata") or {}).get("readOnlyValue")) or bool(p.get("calculated"))
     target = _REFERENCES.get(name)
@@ -84,7 +86,7 @@ def _field(kind: Kind, p: Mapping[str, Any], column: str, stages: Mapping[str, t
         # Of an enumeration, the kind of form field tells whether it holds one value or several.
         vendor_type=str(p.get("fieldType") or kept) if kept == "enumeration" else kept,
         label=p.get("label") or name,
-        nillable=not (kind.timed and name == "hs_timestamp"),
+        nillable=not required,
         createable=not fixed,
         updateable=not fixed,
         calculated=bool(p.get("calculated")),

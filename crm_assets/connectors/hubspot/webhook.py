@@ -11,12 +11,12 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from crm_assets.connectors.hubspot.kinds import BY_SINGULAR, BY_TYPE_ID, Kind, edge_name
+from crm_assets.connectors.hubspot.kinds import BY_SINGULAR, BY_TYPE_ID, Kind, edge_name, kind_of
 from crm_assets.core.model import Change
 
 OLDEST_MS = 300_000
@@ -30,12 +30,14 @@ def parse(
     headers: Mapping[str, str],
     body: bytes,
     urls: Iterable[str],
+    custom: Callable[[str], str | None] = lambda called: None,
     *,
     now_ms: float | None = None,
 ) -> Sequence[Change]:
     """PermissionError: no, a wrong or an old signature. ValueError: signed, but not of this form.
 
     ``urls`` are what HubSpot may have called: a proxy in between can hide it. A signature fits one of them or none.
+    ``custom`` names an object of the account's own by its type id or its plain name.
     """
     names = {name.lower(): value for name, value in headers.items()}
     stamp, signature = names.get("x-hubspot-request-timestamp", ""), names.get("x-hubspot-signature-v3", "")
@@ -50,7 +52,7 @@ def parse(
     if not isinstance(events, list):
         raise ValueError("the delivery is no list of events")
     try:
-        return [change for event in events for change in _changes(event)]
+        return [change for event in events for change in _changes(event, custom)]
     except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"an event is not of the documented form: {type(error).__name__}") from error
 
@@ -74,14 +76,22 @@ def called(url: str, headers: Mapping[str, str], configured: str | None) -> list
     return list(dict.fromkeys((url, urlunsplit((scheme, host, parts.path, parts.query, "")))))
 
 
-def _changes(event: Mapping[str, Any]) -> Iterator[Change]:
+def _changes(event: Mapping[str, Any], custom: Callable[[str], str | None]) -> Iterator[Change]:
     """The records to read again. Events of kinds that are not known here name none."""
+
+    def known(called: str, kinds: Mapping[str, Kind]) -> Kind | None:
+        found = kinds.get(called)
+        name = custom(called) if found is None and called else None
+        return kind_of(name) if name else found
+
     subscription = str(event.get("subscriptionType") or event["eventType"])
     singular, _, what = subscription.partition(".")
     at = _EPOCH + timedelta(milliseconds=int(event["occurredAt"]))
-    kind = BY_TYPE_ID.get(str(event.get("objectTypeId"))) if singular == "object" else BY_SINGULAR.get(singular)
+    type_id = str(event.get("objectTypeId") or "")
+    kind = known(type_id, BY_TYPE_ID) if singular == "object" else BY_SINGULAR.get(singular)
     if what == "associationChange":
-        yield from _association(event, subscription, kind, at)
+        first, _, second = str(event["associationType"]).lower().partition("_to_")
+        yield from _association(event, subscription, known(first, BY_SINGULAR) or kind, known(second, BY_SINGULAR), at)
         return
     if kind is None:
         return
@@ -95,11 +105,10 @@ def _changes(event: Mapping[str, Any]) -> Iterator[Change]:
         yield Change(f"{_event_id(event, subscription)}:{record_id}", kind.name, record_id, what, at)
 
 
-def _association(event: Mapping[str, Any], subscription: str, kind: Kind | None, at: datetime) -> Iterator[Change]:
+def _association(
+    event: Mapping[str, Any], subscription: str, start: Kind | None, end: Kind | None, at: datetime
+) -> Iterator[Change]:
     """Both directions, each as a table of its own that is read from its first record."""
-    first, _, second = str(event["associationType"]).lower().partition("_to_")
-    ends = [BY_SINGULAR.get(first), BY_SINGULAR.get(second)]
-    start, end = ends[0] or kind, ends[1]
     if start is None or end is None:
         return
     for one, other, record_id in (

@@ -11,8 +11,9 @@ from crm_assets.sandbox.room import Act, Desk
 
 from . import clock, owners, reshape
 from .errors import ApiError, invalid, not_found
-from .kinds import Kind, find
+from .kinds import Kind
 from .records import Records, number
+from .schemas import Schemas
 from .scopes import Scopes
 from .store import COLUMNS, PERSON, Row, Tx
 
@@ -23,9 +24,10 @@ Page = tuple[list[dict[str, Any]], str | None]
 class AccountDesk(Desk):
     """Objects go by their names; ``owners`` and ``pipelines`` too, and associations as ``contacts_to_companies``."""
 
-    def __init__(self, records: Records, scopes: Scopes) -> None:
+    def __init__(self, records: Records, scopes: Scopes, schemas: Schemas) -> None:
         self._records = records
         self._scopes = scopes
+        self._schemas = schemas
         self._store = records.store
         self._schema = records.schema
 
@@ -34,9 +36,9 @@ class AccountDesk(Desk):
             return self._owners(), None
         if name in ("pipeline", "pipelines"):
             return self._pipelines(), None
-        if ends := _ends(name):
+        if ends := self._ends(name):
             return self._edges(*ends, after)
-        kind = _kind(name)
+        kind = self._kind(name)
         rows = self._store.reader.execute(
             f"SELECT {COLUMNS} FROM {kind.name} WHERE id > ? ORDER BY id LIMIT {_PAGE + 1}", (int(after or 0),)
         ).fetchall()
@@ -50,10 +52,10 @@ class AccountDesk(Desk):
             work = lambda tx: self._change_owner(tx, act)  # noqa: E731
         elif act.object in ("pipeline", "pipelines"):
             return self._change_pipeline(act)
-        elif ends := _ends(act.object):
+        elif ends := self._ends(act.object):
             work = lambda tx: self._change_edge(tx, act, *ends)  # noqa: E731
         else:
-            kind = _kind(act.object)
+            kind = self._kind(act.object)
             work = lambda tx: self._change_record(tx, act, kind)  # noqa: E731
 
         def by_a_person(tx: Tx) -> str:
@@ -67,7 +69,12 @@ class AccountDesk(Desk):
         return result
 
     def reshape(self, order: Mapping[str, Any]) -> dict[str, Any]:
-        kind = _kind(str(order.get("object")))
+        name = str(order.get("object"))
+        if order.get("action") == "add" and self._schema.find(name) is None:
+            self._schemas.create({"name": name, "labels": {"singular": name, "plural": f"{name}s"}})
+        kind = self._kind(name)
+        if order.get("action") == "add" and not order.get("field"):
+            return {"object": kind.name, "fields": list(self._schema.live(kind))}
         reshape.change(self._store, kind, order)
         return {"object": kind.name, "fields": list(self._schema.live(kind))}
 
@@ -78,6 +85,17 @@ class AccountDesk(Desk):
         if method == "POST":
             self._scopes.grant(data.get("scopes"))
         return {"scopes": sorted(self._scopes.granted)}
+
+    def _kind(self, name: str) -> Kind:
+        kind = self._schema.find(name)
+        if kind is None:
+            raise ApiError(404, f"no such object: {name}")
+        return kind
+
+    def _ends(self, name: str) -> tuple[Kind, Kind] | None:
+        first, _, second = name.partition("_to_")
+        kind, to_kind = self._schema.find(first), self._schema.find(second)
+        return (kind, to_kind) if kind and to_kind else None
 
     # Records
 
@@ -206,19 +224,6 @@ class AccountDesk(Desk):
             raise not_found()
         edges.remove(tx, kind, here, to_kind, there, [type_id])
         return act.id
-
-
-def _kind(name: str) -> Kind:
-    kind = find(name)
-    if kind is None:
-        raise ApiError(404, f"no such object: {name}")
-    return kind
-
-
-def _ends(name: str) -> tuple[Kind, Kind] | None:
-    first, _, second = name.partition("_to_")
-    kind, to_kind = find(first), find(second)
-    return (kind, to_kind) if kind and to_kind else None
 
 
 def _true(row: Row, names: list[str]) -> dict[str, Any]:

@@ -49,7 +49,6 @@ class Describe:
         routes.add("GET", f"{base}/{{name}}", "properties", self.get)
         routes.add("PATCH", f"{base}/{{name}}", "properties", self.patch)
         routes.add("DELETE", f"{base}/{{name}}", "properties", self.archive)
-        routes.add("GET", "/crm/v3/schemas", "schemas", self.schemas)
 
     def listing(self, call: Call, type: str) -> Reply:
         known, archived = self._schema.known(self._schema.kind(type)), call.flag("archived")
@@ -138,10 +137,6 @@ class Describe:
             for number, name in enumerate(names)
         ]
         return json_reply({"results": results})
-
-    def schemas(self, call: Call) -> Reply:
-        """The custom objects, of which this account has none."""
-        return json_reply({"results": []})
 
     def _found(self, kind: Kind, name: str, archived: bool = False) -> Property:
         one = self._schema.known(kind).get(name)

@@ -102,6 +102,17 @@ class Edges:
                 return one
         raise invalid(f"No default association type between {kind.singular} and {to_kind.singular}")
 
+    def add_plain(self, db: sqlite3.Connection, kind: Kind, to_kind: Kind) -> None:
+        """The plain sense between an object of the account's own and another, both directions."""
+        used = max([_FIRST_CUSTOM - 1, *(one.type for one in self._types.values() if one.custom)])
+        there, back, name = used + 1, used + 2, f"{kind.singular}_to_{to_kind.singular}"
+        sides = [
+            (kind.name, to_kind.name, there, back, name),
+            (to_kind.name, kind.name, back, there, f"{name}_inverse"),
+        ]
+        db.executemany("INSERT INTO label VALUES (?, ?, ?, ?, ?, NULL)", sides)
+        self._types = self._types | self._custom(db)
+
     def add_label(self, kind: Kind, to_kind: Kind, name: str, label: str, inverse_label: str | None) -> list[EdgeType]:
         """A sense of the account's own, both directions."""
         if any(one.label == label or one.name == name for one in self.types(kind, to_kind)):
@@ -158,7 +169,7 @@ class Edges:
                      if known.kind == kind.name and known.type == number]  # fmt: skip
             if not found or len({known.to_kind for known in found}) != 1:
                 raise invalid(f"No association types {numbers} of {kind.singular}")
-            to_kind = find(found[0].to_kind)
+            to_kind = self._store.schema.find(found[0].to_kind)
             assert to_kind is not None
             self.add(tx, kind, record_id, to_kind, to_id, found)
 
@@ -222,12 +233,11 @@ class Edges:
             (one.kind, one.to_kind, record_id, to_id),
             (one.to_kind, one.kind, to_id, record_id),
         ):
-            teller = find(kind)
-            assert teller is not None
+            teller, other = self._store.schema.kind(kind), self._store.schema.kind(to_kind)
             tx.tell(
                 teller,
                 "associationChange",
-                associationType=f"{_noun(kind)}_to_{_noun(to_kind)}".upper(),
+                associationType=f"{teller.singular}_to_{other.singular}".upper(),
                 fromObjectId=here,
                 toObjectId=there,
                 associationRemoved=removed,

@@ -97,9 +97,15 @@ NOTES = _engagement("notes", "note", "0-46", "hs_note_body")
 TASKS = _engagement("tasks", "task", "0-27", "hs_task_subject")
 
 KINDS = (CONTACTS, COMPANIES, DEALS, TICKETS, PRODUCTS, LINE_ITEMS, CALLS, EMAILS, MEETINGS, NOTES, TASKS)
-_BY_NAME = {name: kind for kind in KINDS for name in (kind.name, kind.singular, kind.type_id)}
+KINDS_BY_NAME = {name: kind for kind in KINDS for name in (kind.name, kind.singular, kind.type_id)}
 
 
 def find(name: str) -> Kind | None:
     """An object by its plural, its singular or its type id, in any case."""
-    return _BY_NAME.get(name) or _BY_NAME.get(name.lower().replace("-", "_").replace(" ", "_"))
+    return KINDS_BY_NAME.get(name) or KINDS_BY_NAME.get(name.lower().replace("-", "_").replace(" ", "_"))
+
+
+def custom(name: str, number: int, portal: int, required: tuple[str, ...], searched: tuple[str, ...]) -> Kind:
+    """An object of the account's own; its full name stands in paths."""
+    made = ("hs_createdate", "hs_lastmodifieddate", "hs_object_id")
+    return Kind(f"p{portal}_{name}", name, f"2-{number}", made, "hs_createdate", required=required, searched=searched)

@@ -23,6 +23,7 @@ from .objects import Objects
 from .owners import Owners
 from .pipelines import Pipelines
 from .records import Records
+from .schemas import Schemas
 from .scopes import READING, Scopes
 from .search import Search
 from .sessions import OAuth, Sessions, expired, is_private
@@ -71,7 +72,8 @@ class Account(Room):
         self.scopes = Scopes()
         self._oauth = OAuth(self.sessions, self.scopes)
         self.records = Records(self.store)
-        self._desk = AccountDesk(self.records, self.scopes)
+        schemas = Schemas(self.records)
+        self._desk = AccountDesk(self.records, self.scopes, schemas)
         self._routes = Routes()
         self._event_ids = numbers()
         for part in (
@@ -80,6 +82,7 @@ class Account(Room):
             Search(self.records),
             Associations(self.records),
             Describe(self.store),
+            schemas,
             Pipelines(self.store),
             Owners(self.store),
         ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from .errors import ApiError
@@ -28,12 +29,18 @@ class Schema:
         self._known: dict[str, dict[str, Property]] = {kind.name: {} for kind in KINDS}
         self._live: dict[str, dict[str, Property]] = {kind.name: {} for kind in KINDS}
         self._pipelines: dict[str, Pipelines] = {"deals": {}, "tickets": {}}
+        db.execute("CREATE TABLE IF NOT EXISTS custom (name TEXT PRIMARY KEY, kind TEXT, body TEXT)")
+        self._custom: dict[str, tuple[Kind, dict[str, Any]]] = {}
         self.load()
 
     def load(self) -> None:
         """Reads what the store holds: at the start, and after a change that was undone."""
         rows = self._db.execute("SELECT kind, body FROM property ORDER BY rowid").fetchall()
-        for kind in KINDS:
+        self._custom = {
+            name: (_custom_kind(json.loads(kind)), json.loads(body))
+            for name, kind, body in self._db.execute("SELECT name, kind, body FROM custom ORDER BY rowid")
+        }
+        for kind in self.kinds:
             self._set(kind, [Property.from_json(json.loads(body)) for name, body in rows if name == kind.name])
         found: dict[str, Pipelines] = {"deals": {}, "tickets": {}}
         for name, key, body in self._db.execute("SELECT kind, id, body FROM pipeline ORDER BY rowid"):
@@ -44,9 +51,28 @@ class Schema:
     def empty(self) -> bool:
         return not any(self._known.values())
 
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """All objects, the account's own behind those of every account."""
+        return (*KINDS, *(kind for kind, _ in self._custom.values()))
+
+    def find(self, name: str) -> Kind | None:
+        """An object by its names or its type id."""
+        own = (kind for kind, _ in self._custom.values() if name.lower() in (kind.name, kind.singular, kind.type_id))
+        return find(name) or next(own, None)
+
+    def custom(self) -> list[tuple[Kind, dict[str, Any]]]:
+        """The account's own objects, each with the rest of its schema."""
+        return list(self._custom.values())
+
+    def save_custom(self, kind: Kind, body: dict[str, Any]) -> None:
+        self._db.execute("INSERT INTO custom VALUES (?, ?, ?)", (kind.name, json.dumps(asdict(kind)), json.dumps(body)))
+        self._custom = self._custom | {kind.name: (kind, body)}
+        self._set(kind, [])
+
     def kind(self, name: str) -> Kind:
         """The object of a path; a refusal if there is none."""
-        kind = find(name)
+        kind = self.find(name)
         if kind is None:
             raise unknown_type(name)
         return kind
@@ -97,3 +123,8 @@ class Schema:
         """A stage of a pipeline; None if there is none."""
         body = self.pipelines(kind).get(pipeline or "", {})
         return next((one for one in body.get("stages", []) if one["id"] == stage), None)
+
+
+def _custom_kind(body: Mapping[str, Any]) -> Kind:
+    facts: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in body.items()}
+    return Kind(**facts)

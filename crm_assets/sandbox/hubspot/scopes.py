@@ -10,6 +10,7 @@ from .kinds import KINDS, Kind, find
 READING = frozenset({"search", "batch_read", "associations_batch_read"})
 """Calls that change nothing, though they are no GET."""
 _OWNERS = "crm.objects.owners.read"
+_CUSTOM = "crm.objects.custom"
 
 
 def _of(kind: Kind, action: str) -> str:
@@ -20,6 +21,7 @@ def _of(kind: Kind, action: str) -> str:
 
 def _all() -> Iterator[str]:
     yield from ("oauth", "e-commerce", "tickets", "sales-email-read", _OWNERS)
+    yield from (f"{_CUSTOM}.read", f"{_CUSTOM}.write", "crm.schemas.custom.read")
     for kind in KINDS:
         yield from (_of(kind, "read"), _of(kind, "write"), f"crm.schemas.{kind.name}.read")
 
@@ -38,8 +40,9 @@ class Scopes:
         """Why a call on records or owners may not go on."""
         if path.startswith("/crm/v3/owners"):
             wanted = _OWNERS
-        elif type is not None and path.startswith("/crm/v3/objects") and (kind := find(type)) is not None:
-            wanted = _of(kind, "read" if method == "GET" or api in READING else "write")
+        elif type is not None and path.startswith("/crm/v3/objects"):
+            action, kind = "read" if method == "GET" or api in READING else "write", find(type)
+            wanted = _of(kind, action) if kind else f"{_CUSTOM}.{action}"
         else:
             return None
         if wanted in self.granted:

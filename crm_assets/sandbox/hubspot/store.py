@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -114,10 +114,7 @@ class Store(store.Store[Tx]):
 
 def _create(db: sqlite3.Connection) -> None:
     for kind in KINDS:
-        db.execute(
-            f"CREATE TABLE IF NOT EXISTS {kind.name}"
-            " (id INTEGER PRIMARY KEY, props BLOB, updated INTEGER, archived INTEGER, merged INTEGER)"
-        )
+        create_table(db, kind)
     for statement in (
         "CREATE TABLE IF NOT EXISTS owner (id INTEGER PRIMARY KEY, body TEXT, updated INTEGER, archived INTEGER)",
         "CREATE TABLE IF NOT EXISTS holder (kind TEXT, name TEXT, value TEXT, id INTEGER, live INTEGER,"
@@ -135,9 +132,16 @@ def _create(db: sqlite3.Connection) -> None:
         db.execute(statement)
 
 
-def create_indexes(db: sqlite3.Connection) -> None:
+def create_table(db: sqlite3.Connection, kind: Kind) -> None:
+    db.execute(
+        f"CREATE TABLE IF NOT EXISTS {kind.name}"
+        " (id INTEGER PRIMARY KEY, props BLOB, updated INTEGER, archived INTEGER, merged INTEGER)"
+    )
+
+
+def create_indexes(db: sqlite3.Connection, kinds: Iterable[Kind] = KINDS) -> None:
     """Made after the first load, which is faster; again harmless."""
-    for kind in KINDS:
+    for kind in kinds:
         live = "archived IS NULL AND merged IS NULL"
         db.execute(f"CREATE INDEX IF NOT EXISTS {kind.name}_updated ON {kind.name} (updated, id) WHERE {live}")
         db.execute(f"CREATE INDEX IF NOT EXISTS {kind.name}_archived ON {kind.name} (id) WHERE archived NOTNULL")
