@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -16,10 +18,22 @@ from crm_assets_tests.plugins.linked import Link, MakeLink
 from crm_assets_tests.plugins.sandbox import wait_until
 
 
+@pytest.fixture(scope="session")
+def empty_instance(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an instance that has its tables, and nothing in them."""
+    folder = tmp_path_factory.mktemp("dagster")
+    with dg.instance_for_test(temp_dir=str(folder)) as made:
+        made.get_runs_count()
+        made.all_instigator_state()
+        made.get_latest_materialization_event(dg.AssetKey("none"))
+    return folder
+
+
 @pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
+def instance(empty_instance: Path, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
     """With storage in a folder: ticks of schedules open their own handle on it."""
-    with dg.instance_for_test() as made:
+    folder = shutil.copytree(empty_instance, tmp_path / "dagster")
+    with dg.instance_for_test(temp_dir=str(folder)) as made:
         yield made
 
 

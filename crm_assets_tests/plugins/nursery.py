@@ -1,7 +1,7 @@
-"""Sandboxes without their imports: one process loads the program once and forks each sandbox from there.
+"""Sandboxes and relays without their imports: one process loads a program once and forks each child from there.
 
-A sandbox is still a process of its own, with its own standard output, and may be killed like any other. All of them
-end with the test process.
+A child is still a process of its own, with its own environment and standard output, and may be killed like any other.
+All of them end with the test process.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,21 +26,22 @@ _REPLY = 4096
 
 
 class Nursery:
-    """The process that forks; started when it is first needed."""
+    """The process that forks one program, ``sandbox`` or ``relay``."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: str) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-m", "crm_assets_tests.plugins.nursery", str(theirs.fileno())]
+            command = [sys.executable, "-m", "crm_assets_tests.plugins.nursery", program, str(theirs.fileno())]
             self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         self._socket = ours
         self._lock = threading.Lock()
 
-    def start(self, arguments: list[str], log: IO[str]) -> Child:
-        """``python -m crm_assets.sandbox`` with these arguments; its errors go to ``log``."""
+    def start(self, arguments: list[str], log: IO[str], environment: Mapping[str, str] = os.environ) -> Child:
+        """The program with these arguments; its errors go to ``log``."""
         reading, writing = os.pipe()
         try:
-            pid = self._ask({"start": arguments}, [writing, log.fileno()])
+            order = {"start": arguments, "environment": dict(environment)}
+            pid = self._ask(order, [writing, log.fileno()])
         finally:
             os.close(writing)
         return Child(self, int(pid), os.fdopen(reading, encoding="utf-8"))
@@ -59,7 +62,7 @@ class Nursery:
 
 
 class Child:
-    """A forked sandbox, with what its callers need of ``subprocess.Popen``."""
+    """A forked process, with what its callers need of ``subprocess.Popen``."""
 
     def __init__(self, nursery: Nursery, pid: int, stdout: IO[str]) -> None:
         self._nursery = nursery
@@ -78,8 +81,8 @@ class Child:
         return code
 
 
-def _warm() -> None:
-    """Loads and builds here what each child would have to for itself: modules, standard objects, grammars."""
+def _warm_sandbox() -> None:
+    """Loads and builds what each sandbox would have to for itself: modules, standard objects, grammars."""
     import uvicorn
 
     from crm_assets.sandbox.__main__ import main  # noqa: F401  with the server
@@ -95,14 +98,37 @@ def _warm() -> None:
             room.close()
     soql.parse("SELECT Id FROM Account")
     suiteql.parse("SELECT id FROM customer")
+
+
+def _sandbox(arguments: list[str]) -> int:
+    from crm_assets.sandbox.__main__ import main
+
+    sys.argv = ["crm_assets.sandbox", *arguments]
+    return main()
+
+
+def _warm_relay() -> None:
+    import crm_assets.connectors.salesforce.stream
+    import crm_assets.relay.process  # noqa: F401
+
+
+def _relay(arguments: list[str]) -> int:
+    from crm_assets.relay import main
+
+    main(port=int(arguments[0]))
+    return 0
+
+
+_PROGRAMS = {"sandbox": (_warm_sandbox, _sandbox), "relay": (_warm_relay, _relay)}
+
+
+def _serve(program: str, connection: socket.socket) -> None:
+    """Until the test process closes its end, or ends."""
+    warm, run = _PROGRAMS[program]
+    warm()
     # The children share these pages as long as no collection writes to them.
     gc.collect()
     gc.freeze()
-
-
-def _serve(connection: socket.socket) -> None:
-    """Until the test process closes its end, or ends."""
-    _warm()
     codes: dict[int, int | None] = {}
     while True:
         data, fds, *_ = socket.recv_fds(connection, 1 << 16, 2)
@@ -113,7 +139,7 @@ def _serve(connection: socket.socket) -> None:
             pid = os.fork()
             if pid == 0:
                 connection.close()
-                _become_sandbox(request["start"], *fds)
+                _become(run, request, *fds)
             for fd in fds:
                 os.close(fd)
             codes[pid] = None
@@ -130,20 +156,21 @@ def _serve(connection: socket.socket) -> None:
             os.waitpid(pid, 0)
 
 
-def _become_sandbox(arguments: list[str], stdout: int, stderr: int) -> None:
-    from crm_assets.sandbox.__main__ import main
-
+def _become(run: Callable[[list[str]], int], request: dict[str, Any], stdout: int, stderr: int) -> None:
     os.dup2(stdout, 1)
     os.dup2(stderr, 2)
     for fd in (stdout, stderr):
         os.close(fd)
+    os.environ.clear()
+    os.environ.update(request["environment"])
     random.seed()
-    sys.argv = ["crm_assets.sandbox", *arguments]
     code = 1
     try:
-        code = main()
+        code = run(request["start"])
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 1
+    except BaseException:  # noqa: BLE001  told here, where nobody else can
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -151,4 +178,4 @@ def _become_sandbox(arguments: list[str], stdout: int, stderr: int) -> None:
 
 
 if __name__ == "__main__":
-    _serve(socket.socket(fileno=int(sys.argv[1])))
+    _serve(sys.argv[1], socket.socket(fileno=int(sys.argv[2])))

@@ -71,7 +71,7 @@ class Sandbox:
         if self._streams:
             arguments += ["--grpc-port", self.pubsub.rpartition(":")[2] or "0"]
         with (self.data_dir.parent / f"{self.data_dir.name}.log").open("a", encoding="utf-8") as log:
-            self._process = nursery().start(arguments, log)
+            self._process = nursery("sandbox").start(arguments, log)
         line = self._process.stdout.readline()
         if not line.startswith(_READY):
             self._process.wait(10)
@@ -180,9 +180,9 @@ class Sandbox:
 
 
 @cache
-def nursery() -> Nursery:
+def nursery(program: str) -> Nursery:
     """The one of this test process."""
-    return Nursery()
+    return Nursery(program)
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 10.0, every: float = 0.05) -> Any:

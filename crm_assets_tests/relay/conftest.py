@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,9 @@ import psycopg
 import pytest
 
 from crm_assets.store.database import Database
+from crm_assets_tests.plugins.nursery import Child
 from crm_assets_tests.plugins.postgres import database_url, db, postgres, writer_url
-from crm_assets_tests.plugins.sandbox import Sandbox, make_sandbox, sandbox
+from crm_assets_tests.plugins.sandbox import Sandbox, make_sandbox, nursery, sandbox
 
 __all__ = ["database_url", "db", "make_sandbox", "postgres", "sandbox", "writer_url"]
 
@@ -44,7 +43,6 @@ attributes:
       external_id: Crm_Assets_Row_Id__c
 """
 _READY = "relay listening on "
-_MAIN = "from crm_assets.relay import main; main(port=int(__import__('sys').argv[1]))"
 
 MakeRelay = Callable[..., "Relay"]
 
@@ -56,21 +54,14 @@ class Relay:
         self._home = home
         self._env = env
         self._port = port
-        self._process: subprocess.Popen[str] | None = None
+        self._process: Child | None = None
         self.url = ""
         self.start()
 
     def start(self) -> None:
         """Start it, again at the same address if it ran before."""
         with (self._home / "relay.log").open("a", encoding="utf-8") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", _MAIN, str(self._port)],
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env=self._env,
-            )
-        assert self._process.stdout is not None
+            self._process = nursery("relay").start([str(self._port)], log, self._env)
         line = self._process.stdout.readline()
         assert line.startswith(_READY), f"the relay did not start: {self.log[-3000:]}"
         self.url = line.removeprefix(_READY).strip()
@@ -91,7 +82,7 @@ class Relay:
         return self._end(signal.SIGTERM)
 
     def _end(self, how: signal.Signals) -> int:
-        assert self._process is not None and self._process.stdout is not None
+        assert self._process is not None
         if self._process.poll() is None:
             os.kill(self._process.pid, how)
         code = self._process.wait(30)

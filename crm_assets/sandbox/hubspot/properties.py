@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from . import clock
@@ -60,7 +60,8 @@ class Property:
         return self.type == "enumeration" and not self.external
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        # Flat values only, of hundreds of fields at each change: `asdict` would copy every one deeply.
+        return {one.name: getattr(self, one.name) for one in fields(self)}
 
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> Property:

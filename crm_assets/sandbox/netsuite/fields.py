@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 Choices = tuple[tuple[str, str], ...]
@@ -45,7 +45,8 @@ class Field:
         return replace(self, **changes)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        # Flat values only, of hundreds of fields at each change: `asdict` would copy every one deeply.
+        return {one.name: getattr(self, one.name) for one in fields(self)}
 
     @staticmethod
     def from_json(values: dict[str, Any]) -> Field:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 TEXTS = frozenset(
@@ -137,7 +137,8 @@ class Field:
 
     def to_json(self) -> dict[str, Any]:
         """For the store, which keeps the schema beside the records."""
-        return asdict(self)
+        # Flat values only, of hundreds of fields at each change: `asdict` would copy every one deeply.
+        return {one.name: getattr(self, one.name) for one in fields(self)}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Field:
