@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,21 @@ from crm_assets_tests.plugins.linked import Link, MakeLink
 from crm_assets_tests.plugins.sandbox import wait_until
 
 
+def _instance(folder: Path) -> AbstractContextManager[dg.DagsterInstance]:
+    # One file for the events of all runs: by default each run makes one, and migrates it.
+    log = {
+        "module": "dagster._core.storage.event_log",
+        "class": "ConsolidatedSqliteEventLogStorage",
+        "config": {"base_dir": str(folder / "events")},
+    }
+    return dg.instance_for_test(temp_dir=str(folder), overrides={"event_log_storage": log})
+
+
 @pytest.fixture(scope="session")
 def empty_instance(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an instance that has its tables, and nothing in them."""
     folder = tmp_path_factory.mktemp("dagster")
-    with dg.instance_for_test(temp_dir=str(folder)) as made:
+    with _instance(folder) as made:
         made.get_runs_count()
         made.all_instigator_state()
         made.get_latest_materialization_event(dg.AssetKey("none"))
@@ -33,7 +44,7 @@ def empty_instance(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def instance(empty_instance: Path, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
     """With storage in a folder: ticks of schedules open their own handle on it."""
     folder = shutil.copytree(empty_instance, tmp_path / "dagster")
-    with dg.instance_for_test(temp_dir=str(folder)) as made:
+    with _instance(folder) as made:
         yield made
 
 
