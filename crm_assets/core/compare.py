@@ -20,6 +20,12 @@ class Kind(StrEnum):
     """The same version with another value."""
     WRONG_REFERENCE = "wrong_reference"
     """The same version referring to another record."""
+    ASSOCIATION_MISSING = "association_missing"
+    """The CRM associates two records, the mirror does not."""
+    ASSOCIATION_EXTRA = "association_extra"
+    """The mirror associates two records, the CRM does not."""
+    DUPLICATE = "duplicate_external_id"
+    """Another record carries the same external id, so that a write cannot tell them apart."""
 
 
 class Cause(StrEnum):
@@ -99,10 +105,15 @@ def by_fields(differing: Mapping[str, Iterable[str]], excluded: Collection[str] 
     )
 
 
+WHOLE = ""
+"""In place of a column: the record itself."""
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What is known of one record that was found different: its versions on both ends as text that sorts (None: not
-    there), where the reads have come to, and the writes that did not arrive, by column."""
+    there; empty: the record has none), where the reads have come to, and the writes that did not arrive, by column
+    (``WHOLE``: a deletion). ``edge``: the record associates two others."""
 
     remote_version: str | None = None
     local_version: str | None = None
@@ -111,22 +122,30 @@ class Evidence:
     unsent: frozenset[str] = frozenset()
     rejected: frozenset[str] = frozenset()
     filled_later: frozenset[str] = frozenset()
+    edge: bool = False
 
 
 def explain(record_id: str, columns: Sequence[str], fields: Mapping[str, Field], known: Evidence) -> list[Finding]:
     """Findings of one record from the columns that differ (none: the record itself is on one end only)."""
-    passed = known.cursor is not None and known.remote_version is not None and known.remote_version < known.cursor
+    passed = known.cursor is not None and bool(known.remote_version) and (known.remote_version or "") < known.cursor
     unread = Cause.LATE_COMMIT if passed else Cause.LOST_EVENT if known.pushed else Cause.UNEXPLAINED
     if known.remote_version is None:
-        return [Finding(record_id, Kind.EXTRA, cause=Cause.LOST_EVENT)]
+        kind = Kind.ASSOCIATION_EXTRA if known.edge else Kind.EXTRA
+        return [Finding(record_id, kind, cause=Cause.LOST_EVENT)]
     if known.local_version is None:
-        return [Finding(record_id, Kind.MISSING, cause=unread)]
+        kind = Kind.ASSOCIATION_MISSING if known.edge else Kind.MISSING
+        return [Finding(record_id, kind, cause=_of_deletion(known) or unread)]
     if known.local_version < known.remote_version:
         return [Finding(record_id, Kind.STALE, cause=unread)]
     return [
         Finding(record_id, _kind(fields.get(column)), column, _cause(column, fields.get(column), known))
         for column in sorted(columns)
     ]
+
+
+def _of_deletion(known: Evidence) -> Cause | None:
+    """Why a record that the product deleted is still there."""
+    return Cause.UNSENT if WHOLE in known.unsent else Cause.REJECTED if WHOLE in known.rejected else None
 
 
 def _kind(fld: Field | None) -> Kind:

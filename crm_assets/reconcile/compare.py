@@ -15,8 +15,8 @@ from enum import StrEnum
 from crm_assets.connectors.base import Connector
 from crm_assets.core.compare import Cause, Evidence, Finding, Kind, by_fields, by_ids, count, explain
 from crm_assets.core.model import Object, Page, Source
-from crm_assets.reconcile import fields, ledger, narrow
-from crm_assets.reconcile.sides import differing, local_ids, unarrived, under_way, versions
+from crm_assets.reconcile import fields, known, ledger, narrow, sides
+from crm_assets.reconcile.sides import differing, local_ids, versions
 from crm_assets.store import children, inbox, loads, setaside, stage
 from crm_assets.store.apply import apply
 from crm_assets.store.database import Database
@@ -24,9 +24,10 @@ from crm_assets.store.database import Database
 
 class Depth(StrEnum):
     COUNTS = "counts"
-    """Counts per window of what the reads have passed, ids where they differ. Costs a call or two if all is well."""
+    """Counts per window of what the reads have passed, ids where they differ. Costs three calls if all is well."""
     FIELDS = "fields"
-    """Every field of every record; finds what changed without its version. Costs a full read."""
+    """Every field of every record; finds what changed without its version. Costs a full read. Records that live
+    within others are always compared so: counting them costs the same read."""
 
 
 class Repair(StrEnum):
@@ -62,6 +63,7 @@ class Reconciled:
     missing: int = 0
     extra: int = 0
     differing: int = 0
+    duplicates: int = 0
     repaired: int = 0
     unsettled: int = 0
     set_aside: int = 0
@@ -69,6 +71,11 @@ class Reconciled:
     mended: tuple[Finding, ...] = field(default=(), repr=False)
     guard: int | None = None
     api_calls: int = 0
+
+    @property
+    def different(self) -> int:
+        """Records with a finding."""
+        return len({finding.id for finding in self.findings})
 
 
 def reconcile(
@@ -87,61 +94,72 @@ def reconcile(
     calls = connector.gate.calls
     connection = connector.config.name
     as_of = db.now()
+    if obj.parent is not None:
+        depth = Depth.FIELDS
     apply(db, connection, obj)
-    suspected, remote_rows = _suspects(db, connector, obj, depth)
-    suspected |= ledger.open_ids(db, connection, obj.table)
-    local_rows = len(local_ids(db, connection, obj))
+    suspected, remote_rows, passed = _suspects(db, connector, obj, depth)
+    suspected |= ledger.open_ids(db, connection, obj.table) | known.stuck(db, connection, obj)
+    local_rows = sides.rows(db, connection, obj)
     guard = None
-    if repair is not Repair.AUTO or (len(suspected) > limits.rows and len(suspected) > limits.share * local_rows):
-        suspicions = _Recheck(db, connector, obj, mend=False).run(sorted(suspected))
-        if suspicions.left and repair is not Repair.REPORT:
-            guard = ledger.ask(db, connection, obj.table, len({f.id for f in suspicions.left}), local_rows)
-    else:
-        suspicions = _Recheck(db, connector, obj, mend=True).run(sorted(suspected))
-        local_rows = len(local_ids(db, connection, obj))
-    out = under_way(db, connection, obj)
-    left = {finding.id for finding in suspicions.left}
+    mend = repair is Repair.AUTO and not (len(suspected) > limits.rows and len(suspected) > limits.share * local_rows)
+    suspicions = _Recheck(db, connector, obj, mend).run(sorted(suspected))
+    if mend:
+        local_rows = sides.rows(db, connection, obj)
+    elif suspicions.left and repair is not Repair.REPORT:
+        guard = ledger.ask(db, connection, obj.table, len({f.id for f in suspicions.left}), local_rows)
+    out = known.under_way(db, connection, obj)
+    findings = suspicions.left + known.not_created(db, connection, obj) + known.duplicates(db, connection, obj)
+    left = {finding.id for finding in findings}
     result = Reconciled(
         connection,
         obj.table,
         as_of,
-        complete=not suspicions.left,
+        complete=not findings,
         depth=depth,
         remote_rows=remote_rows,
         local_rows=local_rows,
-        missing=count(suspicions.left, Kind.MISSING),
-        extra=count(suspicions.left, Kind.EXTRA),
-        differing=count(suspicions.left, Kind.DIFFERS, Kind.STALE, Kind.WRONG_REFERENCE),
+        missing=count(findings, Kind.MISSING, Kind.ASSOCIATION_MISSING),
+        extra=count(findings, Kind.EXTRA, Kind.ASSOCIATION_EXTRA),
+        differing=count(findings, Kind.DIFFERS, Kind.STALE, Kind.WRONG_REFERENCE),
+        duplicates=count(findings, Kind.DUPLICATE),
         repaired=len(suspicions.mended_ids - left - out),
         unsettled=len(out),
         set_aside=suspicions.aside,
-        findings=tuple(suspicions.left),
+        findings=tuple(findings),
         mended=tuple(f for f in suspicions.mended if f.id not in left | out),
         guard=guard,
         api_calls=connector.gate.calls - calls,
     )
-    ledger.store(db, result.connection, result.object, as_of, result.complete, result.findings, result.mended)
+    ledger.store(
+        db,
+        result.connection,
+        result.object,
+        as_of,
+        result.complete,
+        passed if result.complete else None,
+        result.findings,
+        result.mended,
+    )
     if depth is Depth.FIELDS:
         fields.finished(db, connection, obj.table, as_of)
     return result
 
 
-def _suspects(db: Database, connector: Connector, obj: Object, depth: Depth) -> tuple[set[str], int]:
-    """Ids that may differ, and how many records the CRM has."""
+def _suspects(db: Database, connector: Connector, obj: Object, depth: Depth) -> tuple[set[str], int, datetime | None]:
+    """Ids that may differ, how many records the CRM has, and the version below which all of them were looked at."""
     connection = connector.config.name
-    if depth is Depth.FIELDS:
-        remote_rows = connector.count(obj)
-        return fields.suspects(db, connector, obj), remote_rows
-    if obj.version_field is None or obj.version_text:
-        found, remote_rows, _ = narrow.unversioned_suspects(db, connector, obj)
-        return found, remote_rows
+    versioned = obj.version_field is not None and not obj.version_text
     cursor = loads.read_cursor(db, connection, obj.table)
+    # What the reads have not reached yet is not lost.
+    passed = datetime.fromisoformat(cursor).replace(microsecond=0) if versioned and cursor is not None else None
+    if depth is Depth.FIELDS:
+        return *fields.suspects(db, connector, obj), passed
+    if not versioned:
+        return *narrow.unversioned_suspects(db, connector, obj), None
     high = connector.bound(obj, None).high.replace(microsecond=0)
-    if cursor is not None:
-        # What the reads have not reached yet is not lost.
-        high = min(high, datetime.fromisoformat(cursor).replace(microsecond=0))
-    found, total = narrow.suspects(db, connector, obj, high)
-    return found, total.remote
+    if passed is not None:
+        high = min(high, passed)
+    return *narrow.suspects(db, connector, obj, high, ledger.equal_to(db, connection, obj.table)), high
 
 
 @dataclass
@@ -172,15 +190,15 @@ class _Recheck:
         if not self.mend:
             self.left += [one for one in found if one.id not in poisoned]
             return
-        known = set(page.table["id"].to_pylist())
+        present = set(page.table["id"].to_pylist())
         with self.db.transaction() as conn:
             stage.put(conn, connection, self.obj, page, Source.ID, observed_at)
             children.stage_gone(conn, connection, self.obj, page, observed_at)
-            gone = [(record_id, None) for record_id in wanted if record_id not in known | poisoned]
+            gone = [(record_id, None) for record_id in wanted if record_id not in present | poisoned]
             stage.put_deleted(conn, connection, self.obj, gone, Source.ID, observed_at)
             self.aside += setaside.record(conn, connection, self.obj.table, page.poison)
         apply(self.db, connection, self.obj)
-        out = under_way(self.db, connection, self.obj)
+        out = known.under_way(self.db, connection, self.obj)
         here = local_ids(self.db, connection, self.obj, wanted)
         # A parent is read whole; its other children are under no suspicion.
         there = set(alive.table["id"].to_pylist()).intersection(wanted)
@@ -189,17 +207,18 @@ class _Recheck:
         still += by_fields(differing(self.db, connection, self.obj, alive), out)
         explained = {(one.id, one.field): one for one in found}
         self.left += [explained.get((one.id, one.field), one) for one in still]
-        self.mended_ids |= set(wanted)
+        self.mended_ids |= {one.id for one in found}
         self.mended += [one for one in found if _is_drift(one)]
 
     def _explained(self, wanted: Sequence[str], page: Page, alive: Page) -> list[Finding]:
         """What differs now, before anything is repaired, with its likely cause."""
         connection = self.connector.config.name
-        out = under_way(self.db, connection, self.obj)
+        out = known.under_way(self.db, connection, self.obj)
         unlike = differing(self.db, connection, self.obj, alive)
         here = versions(self.db, connection, self.obj, wanted)
         there = dict(zip(alive.table["id"].to_pylist(), _texts(alive), strict=True))
-        writes = unarrived(self.db, connection, self.obj, wanted)
+        writes = known.unarrived(self.db, connection, self.obj, wanted)
+        late = known.filled_lately(self.db, connection, self.obj)
         cursor = loads.read_cursor(self.db, connection, self.obj.table)
         with self.db.transaction() as conn:
             pushed = inbox.events_arrive(conn, connection)
@@ -210,15 +229,18 @@ class _Recheck:
                 continue
             if on_both and record_id not in unlike and here[record_id] == there[record_id]:
                 continue
-            known = Evidence(
+            write = writes.get(record_id, known.Unarrived())
+            evidence = Evidence(
                 there.get(record_id),
                 here.get(record_id),
                 None if cursor is None else _text(datetime.fromisoformat(cursor)),
                 pushed,
-                frozenset(writes.get((record_id, "unsent"), ())),
-                frozenset(writes.get((record_id, "rejected"), ())),
+                write.unsent,
+                write.rejected,
+                late,
+                edge=bool(self.obj.natural_key),
             )
-            found += explain(record_id, unlike.get(record_id, ()), self.obj.by_column, known)
+            found += explain(record_id, unlike.get(record_id, ()), self.obj.by_column, evidence)
         return found
 
 

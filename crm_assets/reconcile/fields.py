@@ -15,22 +15,25 @@ _PART = 100_000
 _RESUMED_WITHIN = timedelta(hours=24)
 
 
-def suspects(db: Database, connector: Connector, obj: Object) -> set[str]:
-    """Ids of all records that are not the same on both ends.
+def suspects(db: Database, connector: Connector, obj: Object) -> tuple[set[str], int]:
+    """Ids of all records that are not the same on both ends, and how many records the CRM has.
 
     Suspects of a part are remembered before the next part begins; those of earlier tries are among them.
     """
     connection = connector.config.name
-    for window in _parts(db, connector, obj):
-        found = _of_part(db, connector, obj, window)
-        if window is not None:
-            _remember(db, connection, obj.table, window.high, found)
-        else:
-            return found
-    return _remembered(db, connection, obj.table)
+    parts = _parts(db, connector, obj)
+    seen = 0
+    for window in parts:
+        found, rows = _of_part(db, connector, obj, window)
+        seen += rows
+        if window is None:
+            return found, seen
+        _remember(db, connection, obj.table, window.high, found)
+    resumed = parts[0] is not None and parts[0].low is not None
+    return _remembered(db, connection, obj.table), connector.count(obj) if resumed else seen
 
 
-def _of_part(db: Database, connector: Connector, obj: Object, window: Window | None) -> set[str]:
+def _of_part(db: Database, connector: Connector, obj: Object, window: Window | None) -> tuple[set[str], int]:
     import pyarrow.compute as pc
 
     connection = connector.config.name
@@ -42,7 +45,7 @@ def _of_part(db: Database, connector: Connector, obj: Object, window: Window | N
         remote.update(poison.id for poison in page.poison)
         found |= set(sides.differing(db, connection, obj, Page(alive)))
     here = sides.local_ids(db, connection, obj) if window is None else sides.ids_within(db, connection, obj, window)
-    return found | {finding.id for finding in by_ids(remote, here)}
+    return found | {finding.id for finding in by_ids(remote, here)}, len(remote)
 
 
 def _parts(db: Database, connector: Connector, obj: Object) -> list[Window | None]:

@@ -12,11 +12,12 @@ _KINDS = [kind.value for kind in Kind]
 
 
 def open_ids(db: Database, connection: str, table: str) -> set[str]:
-    """Records that an earlier comparison left different."""
+    """Records that an earlier comparison left different, those that the CRM knows."""
     with db.transaction() as conn:
         rows = conn.execute(
             """SELECT DISTINCT id FROM crm_assets.drift
-                WHERE connection = %s AND object = %s AND state = 'open' AND kind = ANY (%s)""",
+                WHERE connection = %s AND object = %s AND state = 'open' AND kind = ANY (%s)
+                  AND NOT (kind = 'extra' AND cause IN ('unsent write', 'rejected write'))""",
             (connection, table, _KINDS),
         ).fetchall()
     return {row[0] for row in rows}
@@ -43,11 +44,12 @@ def store(
     table: str,
     as_of: datetime,
     complete: bool,
+    equal_to: datetime | None,
     findings: Iterable[Finding],
     mended: Iterable[Finding],
 ) -> None:
     """Open drift for the findings, close what no longer holds, keep what was mended as closed, and remember the
-    verdict, in one transaction."""
+    verdict, in one transaction. ``equal_to``: below this version nothing differs."""
     with db.transaction() as conn:
         _keep(conn, connection, table, findings)
         _keep(conn, connection, table, mended)
@@ -60,11 +62,22 @@ def store(
             (connection, table, _KINDS, [s[0] for s in still], [s[1] for s in still], [s[2] for s in still]),
         )
         conn.execute(
-            """INSERT INTO crm_assets.cursor (connection, object, complete, complete_as_of) VALUES (%s, %s, %s, %s)
+            """INSERT INTO crm_assets.cursor AS c (connection, object, complete, complete_as_of, equal_to)
+               VALUES (%s, %s, %s, %s, %s)
                ON CONFLICT (connection, object) DO UPDATE
-                   SET complete = excluded.complete, complete_as_of = excluded.complete_as_of""",
-            (connection, table, complete, as_of),
+                   SET complete = excluded.complete, complete_as_of = excluded.complete_as_of,
+                       equal_to = coalesce(excluded.equal_to, c.equal_to)""",
+            (connection, table, complete, as_of, equal_to),
         )
+
+
+def equal_to(db: Database, connection: str, table: str) -> datetime | None:
+    """Below which version the last comparison that found nothing had looked."""
+    with db.transaction() as conn:
+        row = conn.execute(
+            "SELECT equal_to FROM crm_assets.cursor WHERE connection = %s AND object = %s", (connection, table)
+        ).fetchone()
+    return row[0] if row else None
 
 
 def _keep(conn: Conn, connection: str, table: str, findings: Iterable[Finding]) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
 from itertools import chain
 
 from psycopg import sql
 
 from crm_assets.core.model import Object, Page, Window
 from crm_assets.store.database import Database, statement
-from crm_assets.store.ddl import column_type, stage_schema
+from crm_assets.store.ddl import column_type
 
-_UNSETTLED = "('pending', 'sending', 'unknown', 'conflict')"
+_SECOND = timedelta(seconds=1)
 
 
 def local_ids(db: Database, connection: str, obj: Object, among: Sequence[str] | None = None) -> set[str]:
@@ -27,6 +27,16 @@ def local_ids(db: Database, connection: str, obj: Object, among: Sequence[str] |
             {"among": None if among is None else list(among)},
         ).fetchall()
     return {row[0] for row in rows}
+
+
+def rows(db: Database, connection: str, obj: Object) -> int:
+    """How many live rows of the mirror the CRM knows."""
+    with db.transaction() as conn:
+        row = conn.execute(
+            statement(f"SELECT count(*) FROM {{m}} WHERE {_ALIVE}", m=sql.Identifier(connection, obj.table))
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 _ALIVE = "id IS NOT NULL AND _deleted_at IS NULL"
@@ -48,8 +58,16 @@ def ids_within(db: Database, connection: str, obj: Object, window: Window) -> se
     return {row[0] for row in rows}
 
 
-def counts(db: Database, connection: str, obj: Object, window: Window, bounds: Sequence[datetime]) -> list[int]:
-    """How many live rows the mirror has in each part of the window, in one pass over it; ``bounds`` are between."""
+def counts(
+    db: Database,
+    connection: str,
+    obj: Object,
+    window: Window,
+    bounds: Sequence[datetime],
+    aside: Collection[str] = (),
+) -> list[int]:
+    """How many live rows the mirror has in each part of the window, in one pass over it; ``bounds`` are between.
+    Rows whose ids are ``aside`` do not count."""
     with db.transaction() as conn:
         found: dict[int, int] = dict(
             conn.execute(
@@ -57,17 +75,19 @@ def counts(db: Database, connection: str, obj: Object, window: Window, bounds: S
                     f"""SELECT CASE WHEN _version IS NULL OR cardinality(%(bounds)s::timestamptz[]) = 0 THEN 0
                                     ELSE width_bucket(_version, %(bounds)s::timestamptz[]) END AS part, count(*)
                           FROM {{m}} WHERE {_ALIVE} AND {_WITHIN} AND (_version IS NULL OR _version < %(high)s)
+                           AND id <> ALL (%(aside)s)
                          GROUP BY part""",
                     m=sql.Identifier(connection, obj.table),
                 ),
-                {"low": window.low, "high": window.high, "bounds": list(bounds)},
+                {"low": window.low, "high": window.high, "bounds": list(bounds), "aside": list(aside)},
             ).fetchall()
         )
     return [found.get(part, 0) for part in range(len(bounds) + 1)]
 
 
 def boundaries(db: Database, connection: str, obj: Object, window: Window, parts: int) -> list[datetime]:
-    """Whole seconds that cut the window into parts with about equally many rows; fewer where versions are alike."""
+    """Whole seconds that cut the window into parts with about equally many rows. Many rows with one version are cut
+    off from the rest; nothing cuts a single second."""
     with db.transaction() as conn:
         row = conn.execute(
             statement(
@@ -78,6 +98,7 @@ def boundaries(db: Database, connection: str, obj: Object, window: Window, parts
             {"low": window.low, "high": window.high, "shares": [n / parts for n in range(1, parts)]},
         ).fetchone()
     found = {at.replace(microsecond=0) for at in (row[0] if row and row[0] else []) if at is not None}
+    found |= {at + _SECOND for at in found if at == window.low}
     return sorted(at for at in found if at < window.high and (window.low is None or at > window.low))
 
 
@@ -93,41 +114,6 @@ def versions(db: Database, connection: str, obj: Object, ids: Sequence[str]) -> 
             (list(ids),),
         ).fetchall()
     return dict(rows)
-
-
-def unarrived(db: Database, connection: str, obj: Object, ids: Sequence[str]) -> dict[tuple[str, str], set[str]]:
-    """Columns of writes that did not arrive, by (id, state)."""
-    found: dict[tuple[str, str], set[str]] = {}
-    with db.transaction() as conn:
-        for record_id, state, columns in conn.execute(
-            """SELECT id, CASE WHEN state = 'rejected' THEN state ELSE 'unsent' END, crm_assets.keys(new)
-                 FROM crm_assets.outbox
-                WHERE connection = %s AND object = %s AND id = ANY (%s) AND op = 'update'
-                  AND state IN ('pending', 'sending', 'unknown', 'conflict', 'rejected')""",
-            (connection, obj.table, list(ids)),
-        ):
-            found.setdefault((record_id, state), set()).update(columns)
-    return found
-
-
-def under_way(db: Database, connection: str, obj: Object) -> set[str]:
-    """Ids with a product's write unsettled, an observation still in the stage, or a re-read asked for."""
-    with db.transaction() as conn:
-        rows = conn.execute(
-            statement(
-                f"""SELECT coalesce(o.id, m.id) FROM crm_assets.outbox o
-                      LEFT JOIN {{m}} m ON m.row_id = o.row_id
-                     WHERE o.connection = %(c)s AND o.object = %(o)s AND o.state IN {_UNSETTLED}
-                    UNION SELECT id FROM {{s}} WHERE _load IS NULL
-                    UNION SELECT id FROM crm_assets.floor WHERE connection = %(c)s AND object = %(o)s
-                    UNION SELECT record_id FROM crm_assets.inbox
-                           WHERE connection = %(c)s AND object = %(o)s AND state IN ('pending', 'claimed')""",
-                m=sql.Identifier(connection, obj.table),
-                s=sql.Identifier(stage_schema(connection), obj.table),
-            ),
-            {"c": connection, "o": obj.table},
-        ).fetchall()
-    return {row[0] for row in rows if row[0] is not None}
 
 
 def differing(db: Database, connection: str, obj: Object, page: Page) -> dict[str, tuple[str, ...]]:

@@ -50,9 +50,9 @@ def test_one_lost_record_is_found_by_few_counts(linked: Link, monkeypatch: pytes
     found = check(linked)
     assert found.complete and found.repaired == 1
     assert drift(linked) == [("missing", "late commit", "closed")]
-    levels = 2  # of eight windows: some hundreds of contacts down to twenty
-    assert found.api_calls <= 2 + levels * 7 + 1 + 1
-    assert check(linked).api_calls == 2
+    halvings = 6  # some hundreds of contacts down to twenty
+    assert found.api_calls <= 2 + 1 + halvings + 1 + 1
+    assert check(linked).api_calls == 3, "what is new since then is counted by itself"
 
 
 def test_a_change_that_left_no_trace_is_found_by_its_fields_alone(linked: Link) -> None:

@@ -53,6 +53,8 @@ CREATE TABLE crm_assets.cursor (
     lease_until     timestamptz,
     complete        boolean,
     complete_as_of  timestamptz,
+    -- Below this version both ends were equal when they were compared last.
+    equal_to        timestamptz,
     -- The last comparison of every field, and how far an unfinished one has come.
     compared_at      timestamptz,
     compare_began    timestamptz,
