@@ -72,12 +72,24 @@ class QuotaSpec(_Strict):
 
     reserve: float = 0.05
     """Of limits per hour or day: a share from 0 to below 1, or a number of calls."""
+    warn_from: float = 0.9
+    """From which share of a limit per hour or day on the check warns; it fails when the limit is used up."""
+    single_changes: float = 0.04
+    """Which share of a limit per hour or day may go into bringing the CRM's changes at once, one by one; beyond it
+    they are gathered, for up to ten minutes."""
 
     @field_validator("reserve")
     @classmethod
     def _is_amount(cls, value: float) -> float:
         if value < 0:
             raise ValueError("write a share from 0 to below 1, or a number of calls")
+        return value
+
+    @field_validator("warn_from", "single_changes")
+    @classmethod
+    def _is_share(cls, value: float) -> float:
+        if not 0 < value <= 1:
+            raise ValueError("write a share above 0, up to 1")
         return value
 
 

@@ -73,6 +73,8 @@ def sync(
         with contextlib.suppress(psycopg.Error):
             work.give_up()
         raise
+    if report.applied or report.deleted:
+        loads.changed(db, report.connection, report.object)
     return replace(report, api_calls=connector.gate.calls - calls, seconds=time.monotonic() - started)
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _INTERVAL_SECONDS = 30
 _TIMEOUT_SECONDS = 10
+_CHECKS = ("fresh", "schema")
 
 
 def alerting(spec: ConnectionSpec) -> dg.SensorDefinition:
@@ -28,7 +29,7 @@ def alerting(spec: ConnectionSpec) -> dg.SensorDefinition:
         description="Tells what needs a person, once when it begins and once when it ends.",
     )
     def tick(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        from crm_assets.quota.state import used_up
+        from crm_assets.quota.state import forecast, used_up
         from crm_assets.settings import Settings
         from crm_assets.store import alerts
 
@@ -37,6 +38,9 @@ def alerting(spec: ConnectionSpec) -> dg.SensorDefinition:
             now = alerts.conditions(conn, spec.connection)
             if out := used_up(conn, spec.connection):
                 now["quota"] = f"{out.name} is used up; the CRM is asked again at {out.until:%Y-%m-%d %H:%M} UTC"
+            for name, at in forecast(conn, spec.connection).items():
+                now[f"quota:{name}"] = f"{name}: at this rate used up at {at:%Y-%m-%d %H:%M} UTC"
+            now |= _failing(context.instance, spec)
             alerts.record(conn, spec.connection, now)
             news = alerts.untold(conn, spec.connection)
         if not news:
@@ -63,6 +67,22 @@ def alerting(spec: ConnectionSpec) -> dg.SensorDefinition:
         )
 
     return tick
+
+
+def _failing(instance: dg.DagsterInstance, spec: ConnectionSpec) -> dict[str, str]:
+    """Checks that failed when they were made last, as far as the database does not tell of the same."""
+    keys = {
+        dg.AssetCheckKey(mirror_key(spec.connection, table), check): table
+        for table in spec.tables()
+        for check in _CHECKS
+    }
+    found: dict[str, str] = {}
+    for key, record in instance.event_log_storage.get_latest_asset_check_execution_by_key(list(keys)).items():
+        evaluation = record.evaluation
+        if evaluation is not None and not evaluation.passed:
+            said = evaluation.description or "see the check"
+            found[f"{keys[key]}:check:{key.name}"] = f"{keys[key]}: the check {key.name} fails: {said}"
+    return found
 
 
 def _words(alert: Alert) -> str:

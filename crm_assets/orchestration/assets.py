@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from crm_assets.connections import ConnectionSpec
+from crm_assets.core.pace import SWEEP
 from crm_assets.orchestration.cadence import late_after
 from crm_assets.orchestration.metadata import api_schema, sync_metadata, table_metadata
 from crm_assets.orchestration.naming import api_key, mirror_key, writeback_key
@@ -66,7 +67,8 @@ def mirror_asset(spec: ConnectionSpec, name: str, obj: "Object | None") -> dg.As
     )
     if obj is None:
         description += " Its columns are not known yet: materialize it, then reload the definitions."
-    warn, fail = late_after(spec.schedule)
+    # Known before it is known whether the CRM pushes; the check `fresh` looks closer.
+    warn, fail = late_after(spec.schedule, SWEEP)
 
     @dg.asset(
         key=mirror_key(spec.connection, table),

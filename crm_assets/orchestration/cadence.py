@@ -8,8 +8,7 @@ from itertools import islice, pairwise
 # Dagster's own reading of cron expressions: what its scheduler will do is what is measured here.
 from dagster._utils.schedules import cron_string_iterator
 
-SWEEP = timedelta(minutes=5)
-"""While a relay brings changes as they happen, an object is still read this often, for what no event told."""
+from crm_assets.core.pace import SPARING
 
 _SAMPLE = 50
 
@@ -20,7 +19,8 @@ def longest_gap(cron: str) -> timedelta:
     return max(later - earlier for earlier, later in pairwise(ticks))
 
 
-def late_after(cron: str) -> tuple[timedelta, timedelta]:
-    """When a mirror counts as late: as a warning, and as a failure. Three and twelve reads missed."""
-    gap = max(longest_gap(cron), SWEEP)
+def late_after(cron: str, least: timedelta = SPARING) -> tuple[timedelta, timedelta]:
+    """When a mirror counts as late: as a warning, and as a failure. Three and twelve reads missed; ``least`` is how
+    often it is read at the least, whatever the schedule."""
+    gap = max(longest_gap(cron), least)
     return 3 * gap, 12 * gap

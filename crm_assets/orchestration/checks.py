@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 _SHOWN = 20
 """Findings are kept in ``crm_assets.drift``; the page of a check shows this many."""
 
-_NEARLY_OUT = 0.9
-
 _HELD = {
     "in": "were deleted in the CRM",
     "out": "were deleted in the product",
@@ -40,7 +38,7 @@ def mirror_checks(spec: ConnectionSpec, name: str) -> Iterator[dg.AssetChecksDef
         name="complete",
         description="Both ends hold the same records with the same values; what differs is repaired first.",
     )
-    def complete() -> dg.AssetCheckResult:
+    def complete(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         from crm_assets.core.errors import RetriableError
         from crm_assets.reconcile import fields
         from crm_assets.reconcile.compare import Depth, Limits, Repair, reconcile
@@ -59,9 +57,11 @@ def mirror_checks(spec: ConnectionSpec, name: str) -> Iterator[dg.AssetChecksDef
                 )
             except RetriableError as error:
                 raise dg.Failure(description=f"not compared: {error}", allow_retries=False) from error
+        # Dagster plots the numbers of an asset's events over time, not those of its checks.
+        context.op_execution_context.log_event(dg.AssetObservation(key, metadata=_series(verdict)))
         return dg.AssetCheckResult(
             passed=verdict.complete,
-            severity=_severity(verdict, chosen.fail_from),
+            severity=severity(verdict.different, chosen.fail_from),
             description=_verdict(verdict),
             metadata=_numbers(verdict),
         )
@@ -142,11 +142,16 @@ def _fresh(conn: "Conn", spec: ConnectionSpec, table: str) -> dg.AssetCheckResul
         return dg.AssetCheckResult(
             passed=False, severity=dg.AssetCheckSeverity.WARN, description="never read; materialize the asset"
         )
+    from crm_assets.core.pace import SPARING, SWEEP
+    from crm_assets.store import activity, inbox
     from crm_assets.store.status import oldest_unsynced_seconds
 
     cursor, age = row
     waiting = oldest_unsynced_seconds(conn, spec.connection, table)
-    warn, fail = late_after(spec.schedule)
+    pushed = table in inbox.pushed(conn, spec.connection)
+    warn, fail = late_after(
+        spec.schedule, SWEEP if pushed and activity.relay_alive(shared_database(), spec.connection) else SPARING
+    )
     oldest = timedelta(seconds=max(age, waiting or 0.0))
     return dg.AssetCheckResult(
         passed=oldest <= warn,
@@ -210,7 +215,8 @@ def _quota(conn: "Conn", spec: ConnectionSpec, table: str) -> dg.AssetCheckResul
     out = [
         f"{one.name}: {one.used} of {one.limit}, counted at {one.updated_at:%H:%M:%S} UTC" for one in planned if one.out
     ]
-    nearly = [f"{one.name}: {one.used} of {one.limit}" for one in planned if one.used >= _NEARLY_OUT * one.limit]
+    warn_from = spec.quota.warn_from
+    nearly = [f"{one.name}: {one.used} of {one.limit}" for one in planned if one.used >= warn_from * one.limit]
     ends = [f"{name}: at this rate used up at {at:%Y-%m-%d %H:%M} UTC" for name, at in ending.items()]
     return dg.AssetCheckResult(
         passed=not nearly and not ends,
@@ -220,8 +226,8 @@ def _quota(conn: "Conn", spec: ConnectionSpec, table: str) -> dg.AssetCheckResul
     )
 
 
-def _severity(verdict: "Reconciled", fail_from: int) -> dg.AssetCheckSeverity:
-    different = verdict.missing + verdict.extra + verdict.differing
+def severity(different: int, fail_from: int) -> dg.AssetCheckSeverity:
+    """Of a mirror with so many records that differ."""
     return dg.AssetCheckSeverity.ERROR if different >= fail_from else dg.AssetCheckSeverity.WARN
 
 
@@ -231,16 +237,24 @@ def _verdict(verdict: "Reconciled") -> str:
         mended = f"; {verdict.repaired} records differed and were repaired" if verdict.mended else ""
         return f"complete as of {verdict.as_of.isoformat()} by {compared}{mended}"
     asked = f"; {verdict.guard} is the guard_id to approve their repair" if verdict.guard is not None else ""
+    doubled = f", {verdict.duplicates} with the external id of another" if verdict.duplicates else ""
     return (
-        f"{verdict.missing} missing, {verdict.extra} extra, {verdict.differing} differing by {compared}; "
+        f"{verdict.missing} missing, {verdict.extra} extra, {verdict.differing} differing{doubled} by {compared}; "
         f"see crm_assets.drift{asked}"
     )
 
 
+def _series(verdict: "Reconciled") -> dict[str, int]:
+    """What is worth a line over time."""
+    names = ("missing", "extra", "differing", "duplicates", "repaired", "unsettled", "set_aside")
+    numbers = {name: int(getattr(verdict, name)) for name in names}
+    return numbers | {"drift": verdict.different, "reconcile_api_calls": verdict.api_calls}
+
+
 def _numbers(verdict: "Reconciled") -> dict[str, Any]:
-    names = ("remote_rows", "local_rows", "missing", "extra", "differing", "repaired", "unsettled", "set_aside")
-    numbers: dict[str, Any] = {name: getattr(verdict, name) for name in names}
-    numbers |= {"api_calls": verdict.api_calls, "as_of": verdict.as_of.isoformat(), "depth": str(verdict.depth)}
+    numbers: dict[str, Any] = _series(verdict)
+    numbers |= {"remote_rows": verdict.remote_rows, "local_rows": verdict.local_rows}
+    numbers |= {"as_of": verdict.as_of.isoformat(), "depth": str(verdict.depth)}
     for name, found in (("findings", verdict.findings), ("mended", verdict.mended)):
         if found:
             numbers[name] = dg.MetadataValue.table(

@@ -36,7 +36,7 @@ def dispatcher(spec: ConnectionSpec, jobs: Mapping[str, Job]) -> dg.SensorDefini
         description="Shows what the relay did as asset events, and starts a run for what waits longer than it should.",
     )
     def tick(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        from crm_assets.quota.state import used_up
+        from crm_assets.quota.state import pace, used_up
         from crm_assets.store import activity, snapshot
         from crm_assets.store.backlog import due_hints, due_sweeps, due_writes
 
@@ -53,7 +53,12 @@ def dispatcher(spec: ConnectionSpec, jobs: Mapping[str, Job]) -> dg.SensorDefini
             if "writeback" in jobs:
                 backlogs["writeback"] = due_writes(conn, spec.connection)
             limit = used_up(conn, spec.connection)
-        patience = _PATIENCE_SECONDS if activity.relay_alive(db, spec.connection) else 0.0
+            gathers = pace(conn, spec.connection, spec.quota.single_changes).gather
+        alive = activity.relay_alive(db, spec.connection)
+        patience = dict.fromkeys(backlogs, _PATIENCE_SECONDS if alive else 0.0)
+        if alive:
+            # It may be gathering them, to spare calls.
+            patience["events"] += gathers
 
         requests: list[dg.RunRequest] = []
         reasons: list[str] = []
@@ -61,7 +66,7 @@ def dispatcher(spec: ConnectionSpec, jobs: Mapping[str, Job]) -> dg.SensorDefini
             job = f"{spec.connection}_{_JOBS.get(what, what)}"
             if not backlog:
                 position.done(what)
-            elif backlog.seconds < patience:
+            elif backlog.seconds < patience[what]:
                 reasons.append(f"{what}: {backlog.count} due, left to the relay")
             elif limit is not None:
                 reasons.append(

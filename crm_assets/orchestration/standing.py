@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from crm_assets.connections import ConnectionSpec
+from crm_assets.orchestration.checks import severity
 from crm_assets.orchestration.naming import mirror_key
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def standing_verdict(conn: Conn, spec: ConnectionSpec, table: str) -> dg.AssetCh
         asset_key=mirror_key(spec.connection, table),
         check_name="complete",
         passed=complete,
-        severity=dg.AssetCheckSeverity.ERROR,
+        severity=severity(drifted, spec.reconcile.fail_from),
         description=("complete" if complete else "not complete, see crm_assets.drift") + f" as of {as_of.isoformat()}",
-        metadata={"as_of": as_of.isoformat(), "open_drift": drifted, "by": "last comparison"},
+        metadata={"as_of": as_of.isoformat(), "drift": drifted, "by": "last comparison"},
     )

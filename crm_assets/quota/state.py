@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from crm_assets.core.budget import LONG, Account, Lane, ends
+from crm_assets.core.pace import LINGER, gather, linger
 from crm_assets.quota.ledger import BELIEVED
 from crm_assets.store.database import Conn
 
@@ -65,6 +66,31 @@ def used_up(conn: Conn, connection: str, lane: Lane = Lane.INCREMENTAL) -> UsedU
         {"c": connection, "lane": lane, "believed": BELIEVED, "long": LONG},
     ).fetchone()
     return UsedUp(*row) if row else None
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds that a single change waits for company: any (``linger``), and one that the CRM told of (``gather``)."""
+
+    linger: float
+    gather: float
+
+
+def pace(conn: Conn, connection: str, single_changes: float) -> Pace:
+    """What the long window allows that is nearest to its end; a short one is waited for, not spared."""
+    found = Pace(LINGER, LINGER)
+    for used, limit, spent in conn.execute(
+        """SELECT u.used, u."limit", coalesce((SELECT sum(s.calls) FROM crm_assets.quota_spent s
+                                                WHERE s.connection = q.connection AND s.name = q.name
+                                                  AND s.lane = %s AND s.free_at > clock_timestamp()), 0)::bigint
+             FROM crm_assets.quota_usage u JOIN crm_assets.quota q USING (connection, name)
+            WHERE connection = %s AND q.period >= %s""",
+        (Lane.EVENTS, connection, LONG),
+    ).fetchall():
+        waits = linger(used, limit)
+        gathers = max(waits, gather(spent, limit, single_changes))
+        found = Pace(max(found.linger, waits), max(found.gather, gathers))
+    return found
 
 
 def forecast(conn: Conn, connection: str) -> dict[str, datetime]:

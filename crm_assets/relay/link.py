@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 import psycopg
 from psycopg import sql
@@ -12,13 +13,14 @@ from psycopg import sql
 from crm_assets import runtime
 from crm_assets.connections import ConnectionSpec
 from crm_assets.connectors.base import Connector, Streaming
-from crm_assets.core.budget import LONG
 from crm_assets.core.errors import ConfigurationError
 from crm_assets.core.model import Object
+from crm_assets.core.pace import LINGER
 from crm_assets.events import drain as events
+from crm_assets.quota import state
 from crm_assets.relay.following import Following
 from crm_assets.relay.sweeping import sweep
-from crm_assets.relay.worker import LINGER, Turn, Worker, linger
+from crm_assets.relay.worker import Turn, Worker
 from crm_assets.settings import Settings
 from crm_assets.store import activity
 from crm_assets.store.apply import apply
@@ -47,8 +49,8 @@ class Link:
         self._described: object = None
         self._asked_for_missing = float("-inf")
         self._claimant: Claimant | None = None
-        self._linger = LINGER
-        self._linger_read = float("-inf")
+        self._pace = state.Pace(LINGER, LINGER)
+        self._pace_read = float("-inf")
         self._followings = [self._following(topic) for topic in self._topics()]
         turns: tuple[tuple[str, Turn, float], ...] = (
             ("events", self.events, 0.5),
@@ -58,7 +60,10 @@ class Link:
             *((f"stream {one.topic}", one.turn, 0.5) for one in self._followings),
         )
         self.workers = {
-            kind: Worker(f"{kind} of {self.name}", turn, self._pause, stop, poll) for kind, turn, poll in turns
+            kind: Worker(
+                f"{kind} of {self.name}", turn, self._gathering if kind == "events" else self._linger, stop, poll
+            )
+            for kind, turn, poll in turns
         }
 
     @property
@@ -171,22 +176,18 @@ class Link:
             with self._db.transaction() as conn:
                 activity.record(conn, self.name, table, kind, counts)
 
-    def _pause(self) -> float:
-        """The linger, from what is left of the day's quota."""
+    def _linger(self) -> float:
+        return self._paced().linger
+
+    def _gathering(self) -> float:
+        return self._paced().gather
+
+    def _paced(self) -> state.Pace:
+        """From what is left of the day's quota, read every few seconds."""
         now = time.monotonic()
-        if now - self._linger_read > _QUOTA_READ_EVERY:
-            self._linger_read = now
-            try:
-                with self._db.transaction() as conn:
-                    row = conn.execute(
-                        # The window that is nearest to its end; a short one is waited for, not spared.
-                        """SELECT u.used, u."limit" FROM crm_assets.quota_usage u
-                             JOIN crm_assets.quota q USING (connection, name)
-                            WHERE connection = %s AND q.period >= %s
-                            ORDER BY u.used::float8 / greatest(u."limit", 1) DESC LIMIT 1""",
-                        (self.name, LONG),
-                    ).fetchone()
-            except psycopg.Error:
-                return self._linger  # the turn that follows meets the same fault and backs off
-            self._linger = linger(*row) if row else LINGER
-        return self._linger
+        if now - self._pace_read > _QUOTA_READ_EVERY:
+            self._pace_read = now
+            # A fault of the database: the turn that follows meets it, too, and backs off.
+            with suppress(psycopg.Error), self._db.transaction() as conn:
+                self._pace = state.pace(conn, self.name, self._spec.quota.single_changes)
+        return self._pace

@@ -14,28 +14,10 @@ from crm_assets.store import activity, audit
 
 log = logging.getLogger(__name__)
 
-LINGER = 0.015
-"""Seconds that a single change waits for company."""
-
-_LONGEST_LINGER = 5.0
-_LINGER_GROWS_FROM = 0.5
 _LONGEST_BACKOFF = 30.0
 
 Turn = Callable[[], bool]
 """Do what is due; true if there is probably more."""
-
-
-def linger(used: int, limit: int) -> float:
-    """Seconds to wait for company after the first single change; grows as the quota shrinks.
-
-    Half of the quota is spent at full speed; from there on each further part of it makes the wait longer by the same
-    factor, up to five seconds.
-    """
-    share = min(used / limit, 1.0) if limit > 0 else 0.0
-    if share <= _LINGER_GROWS_FROM:
-        return LINGER
-    beyond = (share - _LINGER_GROWS_FROM) / (1 - _LINGER_GROWS_FROM)
-    return float(LINGER * (_LONGEST_LINGER / LINGER) ** beyond)
 
 
 class Worker(threading.Thread):

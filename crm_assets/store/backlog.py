@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import timedelta
 
 from crm_assets.store.database import Conn
 from crm_assets.store.sweeps import DUE
@@ -67,12 +67,22 @@ def due_sweeps(conn: Conn, connection: str, *, whole: bool) -> Backlog:
     )
 
 
-def swept(conn: Conn, connection: str) -> dict[str, datetime]:
-    """When each object was last read up to its safe bound, by table name; objects never read are absent."""
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """The last read of an object: how old it is, and for how long no read has brought a change."""
+
+    age: timedelta
+    quiet: timedelta
+
+
+def swept(conn: Conn, connection: str) -> dict[str, Swept]:
+    """The last read of each object up to its safe bound, by table name; objects never read are absent."""
     rows = conn.execute(
-        "SELECT object, moved_at FROM crm_assets.cursor WHERE connection = %s AND moved_at IS NOT NULL", (connection,)
+        """SELECT object, clock_timestamp() - moved_at, coalesce(clock_timestamp() - changed_at, interval '1 day')
+             FROM crm_assets.cursor WHERE connection = %s AND moved_at IS NOT NULL""",
+        (connection,),
     ).fetchall()
-    return dict(rows)
+    return {table: Swept(age, quiet) for table, age, quiet in rows}
 
 
 def _backlog(row: tuple[int, float, int, int, list[str]] | None) -> Backlog:

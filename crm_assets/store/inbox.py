@@ -217,6 +217,16 @@ def backlog(conn: Conn, connection: str) -> Backlog:
     return Backlog(row[0], row[1])
 
 
+def pushed(conn: Conn, connection: str) -> set[str]:
+    """Objects of which the vendor has pushed an event within the last day."""
+    rows = conn.execute(
+        """SELECT DISTINCT object FROM crm_assets.inbox
+            WHERE connection = %s AND change <> 'reread' AND received_at > clock_timestamp() - interval '1 day'""",
+        (connection,),
+    ).fetchall()
+    return {row[0] for row in rows}
+
+
 def events_arrive(conn: Conn, connection: str) -> bool:
     """Whether the vendor has pushed an event within the last day: without any, nothing tells of its changes."""
     row = conn.execute(

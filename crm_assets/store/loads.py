@@ -288,6 +288,15 @@ def release(conn: Conn, load: Load) -> None:
     )
 
 
+def changed(db: Database, connection: str, table: str) -> None:
+    """A read has brought a change: the object is not a quiet one."""
+    with db.transaction() as conn:
+        conn.execute(
+            "UPDATE crm_assets.cursor SET changed_at = clock_timestamp() WHERE connection = %s AND object = %s",
+            (connection, table),
+        )
+
+
 def close(db: Database, load: Load) -> str | None:
     """After apply: free the lease. Returns the cursor as it is now."""
     with db.transaction() as conn:

@@ -154,8 +154,8 @@ def test_F08_a_read_goes_on_by_stamp_and_id(link: Link, monkeypatch: pytest.Monk
     plain = reading._rest_pages
     died: list[str] = []
 
-    def dying(client: Any, obj: Object, statement: str, api: str) -> Iterator[Page]:
-        for page in plain(client, obj, statement, api):
+    def dying(client: Any, obj: Object, statement: str, api: str, *most: Any) -> Iterator[Page]:
+        for page in plain(client, obj, statement, api, *most):
             if not died and page.table.num_rows > 60:
                 died.append(statement)
                 yield Page(page.table.slice(0, 60), page.poison, "dead")

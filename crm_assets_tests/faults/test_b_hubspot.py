@@ -37,8 +37,7 @@ def test_F16_more_than_10000_records_with_one_time_are_read_once_each(
     link = make_hubspot("contacts", seed_dir=seed, settings={"contacts": {"fields": ["email"]}})
     found = _found(link, "contacts", Window(MONTH_END, MONTH_END + timedelta(milliseconds=1)))
     assert len(found) == MANY and set(found) == set(link.sandbox.alive("contacts"))
-    # 52 searches of 200 would be the least, and one more turns from times to ids.
-    assert link.sandbox.calls()["by_api"]["search"] <= 56
+    assert link.sandbox.calls()["by_api"]["search"] == 52, "200 each"
 
 
 def test_F18_a_window_with_more_than_10000_activities_is_read_whole(make_hubspot: MakeHubspot, tmp_path: Path) -> None:

@@ -37,7 +37,8 @@ def relay(room: Room, *, pushed: bool = True) -> None:
     if pushed:
         room.link.rows(
             """INSERT INTO crm_assets.inbox (connection, event_id, object, record_id, change, state)
-               VALUES ('salesforce', 'event', 'contact', '003', 'update', 'done') ON CONFLICT DO NOTHING"""
+               SELECT 'salesforce', 'event ' || object, object, '003', 'update', 'done'
+                 FROM unnest('{account,contact}'::text[]) object ON CONFLICT DO NOTHING"""
         )
 
 
@@ -74,15 +75,40 @@ def test_a_sweep_runs_no_checks(room: Room) -> None:
     assert sorted(node.name for node in job.nodes) == ["salesforce__account", "salesforce__contact"]
 
 
-def test_with_a_relay_only_what_was_not_swept_lately_is_read(room: Room) -> None:
+def test_what_is_pushed_is_swept_once_an_hour_and_the_rest_as_ever(room: Room) -> None:
     room.sync()
     relay(room)
     reason = tick(room)
     assert isinstance(reason, str)
-    assert "every object was swept less than 5 minutes ago" in reason
-    assert "the next sweep is due at" in reason
-    room.link.rows("UPDATE crm_assets.cursor SET moved_at = moved_at - interval '5 minutes' WHERE object = 'contact'")
+    assert reason.startswith("a relay brings changes as they happen; the next to be read is account, in 60 minutes")
+    room.link.rows("UPDATE crm_assets.cursor SET moved_at = moved_at - interval '1 hour' WHERE object = 'contact'")
     assert selected(tick(room)) == ["salesforce/contact"]
+    room.link.rows("DELETE FROM crm_assets.inbox WHERE object = 'account'")
+    assert selected(tick(room)) == ["salesforce/account", "salesforce/contact"], "nobody tells of accounts"
+
+
+def test_what_never_changes_is_read_more_rarely(room: Room) -> None:
+    room.sync()
+    room.link.rows(
+        "UPDATE crm_assets.cursor SET changed_at = changed_at - interval '30 minutes' WHERE object = 'contact'"
+    )
+    assert selected(tick(room)) == ["salesforce/account"], "a tenth of half an hour has not passed"
+    room.link.rows("UPDATE crm_assets.cursor SET moved_at = moved_at - interval '3 minutes', changed_at = NULL")
+    assert tick(room) == "no object has changed lately; the next to be read is account, in 7 minutes"
+    room.link.rows("UPDATE crm_assets.cursor SET moved_at = moved_at - interval '7 minutes'")
+    assert selected(tick(room)) == ["salesforce/account", "salesforce/contact"]
+    room.sync()
+    assert not room.link.value("SELECT bool_or(changed_at IS NOT NULL) FROM crm_assets.cursor"), "nothing had changed"
+    room.link.sandbox.update("Contact", min(room.link.sandbox.alive("Contact")), Title="Moves")
+    room.pass_a_second()
+    room.sync()
+    assert selected(tick(room)) == ["salesforce/contact"], "it has changed now"
+
+
+def test_while_the_days_calls_would_not_last_reads_are_spared(room: Room) -> None:
+    room.sync()
+    room.link.rows("UPDATE crm_assets.quota_spent SET calls = 3000")
+    assert str(tick(room)).endswith("in 5 minutes")
 
 
 def test_with_a_relay_what_was_never_read_is_read_at_once(room: Room) -> None:
@@ -106,6 +132,7 @@ def test_while_the_quota_is_out_it_says_so_and_until_when(room: Room) -> None:
     assert reason.startswith("the quota is out: daily_calls")
     assert "the CRM is asked again at" in reason
     room.link.rows("UPDATE crm_assets.quota SET updated_at = updated_at - interval '2 minutes'")
+    room.link.rows("UPDATE crm_assets.cursor SET moved_at = moved_at - interval '5 minutes'")
     assert selected(tick(room)), "the vendor's word is old: it is asked again"
 
 

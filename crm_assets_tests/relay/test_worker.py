@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from crm_assets.relay.worker import LINGER, Worker, linger
+from crm_assets.relay.worker import Worker
 from crm_assets_tests.plugins.sandbox import wait_until
 
 
@@ -98,11 +98,3 @@ def test_a_stop_ends_it_at_once_even_in_a_pause(stop: threading.Event) -> None:
     one.join(2)
     two.join(2)
     assert not one.is_alive() and not two.is_alive()
-
-
-def test_the_linger_grows_as_the_quota_shrinks() -> None:
-    waits = [linger(used, 24_000) for used in range(0, 24_001, 1_000)]
-    assert waits[:13] == [LINGER] * 13
-    assert all(later > earlier for earlier, later in itertools.pairwise(waits[12:]))
-    assert waits[-1] == pytest.approx(5.0) == linger(30_000, 24_000)
-    assert linger(0, 0) == LINGER

@@ -124,7 +124,7 @@ class Edges:
     def _parents(self, obj: Object, window: Window | None, start: str | None) -> Iterator[Found]:
         kind, _ = ends_of(obj)
         if window is not None:
-            return search.changed(self._client, kind, [], window, start)
+            return search.by_id(self._client, kind, search.within(kind, window), start)
         return self._records.listed(kind, start)
 
     def fetch(self, obj: Object, ids: Sequence[str]) -> Page:

@@ -12,7 +12,7 @@ from crm_assets.core.model import Object
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Ids, and what the next of them lie behind: the vendor's mark of a list, or an id or moment of a search.
+    """Ids, and what the next of them lie behind: the vendor's mark of a list, or an id of a search.
     ``behind`` is None after the last ones."""
 
     ids: Sequence[str]

@@ -64,9 +64,7 @@ class Records:
                 yield replace(page_of(obj, reply.records), next=place(obj, reply.mark))
 
     def _found(self, obj: Object, window: Window | None, start: str | None = None) -> Iterator[Found]:
-        filters = search.restriction(self._client, obj)
-        if window is not None:
-            return search.changed(self._client, obj.name, filters, window, start)
+        filters = [*search.restriction(self._client, obj), *search.within(obj.name, window)]
         if filters:
             return search.by_id(self._client, obj.name, filters, start)
         return self.listed(obj.name, start)

@@ -1,15 +1,14 @@
 """Search: finds ids through an index that lags behind the records; values are always read from the records themselves.
 
 Source: CRM search API. A search shows at most 10,000 results, and its pages are offsets into a set that changes
-meanwhile. So no search here is paged: each one goes on behind the last value of the one before, and where a batch
-of records shares one millisecond, behind the last id.
+meanwhile. So no search here is paged: each one is for what lies behind the last id of the one before, however many
+records share a time.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from crm_assets.connectors.hubspot.client import OBJECTS, Client
@@ -65,12 +64,12 @@ def within(name: str, window: Window | None) -> list[Filter]:
 
 def total(client: Client, name: str, filters: Sequence[Filter]) -> int:
     """How many records match, as the index has it."""
-    return int(_search(client, name, filters, ID, 1)["total"])
+    return int(_search(client, name, filters, 1)["total"])
 
 
 def found(client: Client, name: str, filters: Sequence[Filter], limit: int = LARGEST) -> list[str]:
     """Ids of the first records that match."""
-    return [str(record["id"]) for record in _search(client, name, filters, ID, limit)["results"]]
+    return [str(record["id"]) for record in _search(client, name, filters, limit)["results"]]
 
 
 def by_id(client: Client, name: str, filters: Sequence[Filter], last: str | None = None) -> Iterator[Found]:
@@ -85,52 +84,12 @@ def by_id(client: Client, name: str, filters: Sequence[Filter], last: str | None
             return
 
 
-def changed(
-    client: Client, name: str, filters: Sequence[Filter], window: Window, behind: str | None = None
-) -> Iterator[Found]:
-    """Ids of all records whose cursor lies in the window, each once, in the order of the cursor.
-
-    ``behind`` is the moment to go on from, in milliseconds: what lies at it is found again.
-    """
-    cursor = kind_of(name).modified
-    below = compare(cursor, "LT", str(millis(window.high)))
-    at = int(behind) if behind is not None else None if window.low is None else millis(window.low)
-    seen: set[str] = set()
-    """Ids at the moment that the next search begins with."""
-    while True:
-        start = [] if at is None else [compare(cursor, "GTE", str(at))]
-        rows = [
-            (str(record["id"]), _moment(record, cursor))
-            for record in _search(client, name, [*filters, *start, below], cursor, LARGEST)["results"]
-        ]
-        fresh = [record_id for record_id, _ in rows if record_id not in seen]
-        if len(rows) < LARGEST:
-            yield Found(fresh, None)
-            return
-        first, last = rows[0][1], rows[-1][1]
-        yield Found(fresh, str(last))
-        if first < last:
-            at, seen = last, {record_id for record_id, moment in rows if moment == last}
-            continue
-        # A whole answer at one moment: how many more there are, only their ids can tell.
-        seen.update(fresh)
-        tied = [compare(cursor, "GTE", str(last)), compare(cursor, "LTE", str(last))]
-        for more in by_id(client, name, [*filters, *tied]):
-            rest = [record_id for record_id in more.ids if record_id not in seen]
-            yield Found(rest, str(last + 1 if more.behind is None else last))
-        at, seen = last + 1, set()
-
-
-def _search(client: Client, name: str, filters: Sequence[Filter], order: str, limit: int) -> Any:
+def _search(client: Client, name: str, filters: Sequence[Filter], limit: int) -> Any:
     body: dict[str, Any] = {
-        "sorts": [{"propertyName": order, "direction": "ASCENDING"}],
-        "properties": [order],
+        "sorts": [{"propertyName": ID, "direction": "ASCENDING"}],
+        "properties": [ID],
         "limit": limit,
     }
     if filters:
         body["filterGroups"] = [{"filters": list(filters)}]
     return client.read("POST", f"{OBJECTS}/{name}/search", "search", f"search of {name}", json=body)
-
-
-def _moment(record: Mapping[str, Any], cursor: str) -> int:
-    return millis(datetime.fromisoformat(record["properties"][cursor]))

@@ -6,6 +6,7 @@ Sources: REST API Developer Guide, "Query" and "QueryAll"; Bulk API 2.0 Develope
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -27,6 +28,8 @@ _T = TypeVar("_T")
 BULK_ROWS = 50_000
 """Records a page of Bulk results: some tens of megabytes of CSV."""
 _LONGEST_URL = 16_000
+# The first of its name in a reply is that of the query itself.
+_TOTAL = re.compile(rb'"totalSize"\s*:\s*(\d+)')
 _LONGEST_POLL_S = 5.0
 
 
@@ -52,12 +55,20 @@ def records(
             if error.code not in failures.JOB_GONE:
                 raise
             place = None
-    if place is None and (
-        len(statement) > _LONGEST_URL or count(client, obj, conditions, deleted=True) > bulk_threshold
-    ):
+    if place is not None:
+        yield from _rest(client, obj, conditions, place)
+    elif len(statement) > _LONGEST_URL:
+        yield from _bulk(client, obj, statement)
+    elif window is not None and window.low is not None:
+        # A window mostly holds little: its first page is asked for at once, and tells how much there is.
+        try:
+            yield from _rest(client, obj, conditions, None, bulk_threshold)
+        except _TooMany:
+            yield from _bulk(client, obj, statement)
+    elif count(client, obj, conditions, deleted=True) > bulk_threshold:
         yield from _bulk(client, obj, statement)
     else:
-        yield from _rest(client, obj, conditions, place)
+        yield from _rest(client, obj, conditions, None)
 
 
 def count(client: Client, obj: Object, conditions: Sequence[str], *, deleted: bool) -> int:
@@ -103,14 +114,24 @@ def ids(client: Client, obj: Object, window: Window | None = None) -> Iterator[l
         last = found[-1]
 
 
-def _rest(client: Client, obj: Object, conditions: Sequence[str], place: places.Behind | None) -> Iterator[Page]:
-    """In the order (cursor, id), so that an expired locator goes on behind the last record instead of anew."""
+class _TooMany(Exception):
+    """A query matches more records than are to be read page by page."""
+
+
+def _rest(
+    client: Client, obj: Object, conditions: Sequence[str], place: places.Behind | None, most: int | None = None
+) -> Iterator[Page]:
+    """In the order (cursor, id), so that an expired locator goes on behind the last record instead of anew.
+
+    _TooMany before the first page if there are more records than ``most``.
+    """
     order = f" ORDER BY {obj.version_field}, Id" if obj.version_field else " ORDER BY Id"
     statement = soql.select(obj, conditions)
     while True:
         behind = [] if place is None else [_behind(obj, place)]
         try:
-            for page in _rest_pages(client, obj, soql.select(obj, [*conditions, *behind], order), "query"):
+            limit = most if place is None else None
+            for page in _rest_pages(client, obj, soql.select(obj, [*conditions, *behind], order), "query", limit):
                 if page.table.num_rows:
                     last = page.table.slice(page.table.num_rows - 1)
                     place = places.Behind(last["_version"][0].as_py(), last["id"][0].as_py())
@@ -128,8 +149,14 @@ def _behind(obj: Object, place: places.Behind) -> str:
     return f"Id > {soql.text(place.id)}"
 
 
-def _rest_pages(client: Client, obj: Object, statement: str, api: str) -> Iterator[Page]:
-    page = _asked(client, obj, statement, api, lambda response: _page(client, obj, response), deleted=True)
+def _rest_pages(client: Client, obj: Object, statement: str, api: str, most: int | None = None) -> Iterator[Page]:
+    def first(response: httpx.Response) -> Page:
+        total = _TOTAL.search(response.content)
+        if most is not None and total is not None and int(total[1]) > most:
+            raise _TooMany
+        return _page(client, obj, response)
+
+    page = _asked(client, obj, statement, api, first, deleted=True)
     while True:
         yield page
         if page.next is None:

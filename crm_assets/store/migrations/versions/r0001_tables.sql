@@ -49,6 +49,8 @@ CREATE TABLE crm_assets.cursor (
     object          text NOT NULL,
     cursor          text,
     moved_at        timestamptz,
+    -- When a read brought a change last.
+    changed_at      timestamptz,
     lease_owner     text,
     lease_until     timestamptz,
     complete        boolean,
