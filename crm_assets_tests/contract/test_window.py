@@ -1,4 +1,4 @@
-"""Windows: half open, with all the records that share one time, counted as they are read."""
+"""Windows: half open, with all the records that share one time."""
 
 from __future__ import annotations
 
@@ -27,9 +27,6 @@ def test_records_of_one_time_are_in_a_window_or_not(crm: Crm, low: datetime, hig
     found = crm.read(Window(low, high))["id"].to_pylist()
     assert len(found) == len(set(found))
     assert len(found) >= TIED - 20 if inside else not found
-    assert crm.connector.count(crm.obj, Window(low, high)) == len(found)
-    ids = [record_id for page in crm.connector.ids(crm.obj, Window(low, high)) for record_id in page]
-    assert sorted(ids) == sorted(found)
 
 
 def test_a_window_goes_on_behind_a_page(crm: Crm) -> None:
