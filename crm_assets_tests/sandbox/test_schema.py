@@ -98,3 +98,68 @@ def test_a_custom_object(sandbox: Sandbox, api: httpx.Client) -> None:
     assert sandbox.alive("Project__c")[made]["Account__c"] == account
     with pytest.raises(httpx.HTTPStatusError, match="404"):
         sandbox.schema("Project", "add", "Budget__c", type="currency")
+
+
+def test_formulas_and_roll_ups_are_computed_when_read_and_move_no_stamp(sandbox: Sandbox, api: httpx.Client) -> None:
+    sandbox.schema("Contact", "add", "Tier__c", type="string", formula='Account.Rating & " of " & Account.Owner.LastName')
+    sandbox.schema("Account", "add", "Worth__c", type="currency",
+                   rollup={"function": "SUM", "object": "Opportunity", "field": "AccountId", "of": "Amount"})  # fmt: skip
+    sandbox.schema("Account", "add", "Doubled__c", type="double", formula="(Worth__c + 1) * 2 - 2")
+    parent = sandbox.create("Account", Name="P", Rating="Hot")
+    child = sandbox.create("Contact", LastName="C", AccountId=parent)
+    for amount in (10, 5):
+        sandbox.create("Opportunity", Name="O", StageName="Prospecting", CloseDate="2026-01-01", AccountId=parent,
+                       Amount=amount)  # fmt: skip
+
+    def seen(fields: str, name: str, record_id: str) -> list[Any]:
+        row = query(api, f"SELECT {fields} FROM {name} WHERE Id = '{record_id}'")[0]
+        return [row[one] for one in fields.split(", ")]
+
+    before = [seen("SystemModstamp", "Contact", child), seen("SystemModstamp", "Account", parent)]
+    (owner,) = query(api, f"SELECT Owner.LastName FROM Account WHERE Id = '{parent}'")
+    last = owner["Owner"]["LastName"]
+    assert seen("Tier__c", "Contact", child) == [f"Hot of {last}"]
+    assert seen("Worth__c, Doubled__c", "Account", parent) == [15, 30]
+    (deal,) = query(api, f"SELECT Id FROM Opportunity WHERE AccountId = '{parent}' AND Amount = 5")
+    sandbox.delete("Opportunity", deal["Id"])
+    assert seen("Worth__c", "Account", parent) == [10]
+    assert [row["Id"] for row in query(api, "SELECT Id FROM Account WHERE Worth__c = 10")] == [parent]
+    assert before == [seen("SystemModstamp", "Contact", child), seen("SystemModstamp", "Account", parent)]
+    sandbox.update("Account", parent, Rating="Cold")
+    assert seen("Tier__c", "Contact", child) == [f"Cold of {last}"] == [sandbox.alive("Contact")[child]["Tier__c"]]
+    assert seen("SystemModstamp", "Contact", child) == before[0]
+
+    tier = field(api, "Tier__c")
+    assert tier is not None and tier["calculated"] and tier["calculatedFormula"].startswith("Account.Rating")
+    assert not tier["createable"] and not tier["updateable"]
+    reply = api.patch(f"/sobjects/Contact/{child}", json={"Tier__c": "mine"})
+    assert reply.json()[0]["errorCode"] == "INVALID_FIELD_FOR_INSERT_UPDATE"
+    with pytest.raises(httpx.HTTPStatusError, match="no field Rating"):
+        sandbox.schema("Account", "drop", "Rating")
+    with pytest.raises(httpx.HTTPStatusError, match="cannot be read"):
+        sandbox.schema("Account", "add", "Odd__c", type="string", formula="(Rating")
+    sandbox.stop()
+    sandbox.start()
+    assert sandbox.alive("Account")[parent]["Doubled__c"] == 20
+    sandbox.schema("Contact", "drop", "Tier__c")
+    assert field(api, "Tier__c") is None
+
+
+def test_what_the_caller_may_not_see_is_not_there_for_it(sandbox: Sandbox, api: httpx.Client) -> None:
+    some = next(iter(sandbox.alive("Contact")))
+    sandbox.schema("Contact", "hide", "Phone")
+    assert field(api, "Phone") is None
+    assert api.get("/query", params={"q": "SELECT Phone FROM Contact"}).json()[0]["errorCode"] == "INVALID_FIELD"
+    assert api.patch(f"/sobjects/Contact/{some}", json={"Phone": "1"}).json()[0]["errorCode"] == "INVALID_FIELD"
+    sandbox.update("Contact", some, Phone="2")
+    sandbox.schema("Contact", "show", "Phone")
+    assert query(api, f"SELECT Phone FROM Contact WHERE Id = '{some}'")[0]["Phone"] == "2"
+    sandbox.schema("Contact", "hide", "")
+    assert api.get("/sobjects/Contact/describe").json()[0]["errorCode"] == "NOT_FOUND"
+    assert api.get("/query", params={"q": "SELECT Id FROM Contact"}).json()[0]["errorCode"] == "INVALID_TYPE"
+    assert "Contact" not in {one["name"] for one in api.get("/sobjects").json()["sobjects"]}
+    sandbox.stop()
+    sandbox.start()
+    assert api.get("/sobjects/Contact/describe").status_code == 404
+    sandbox.schema("Contact", "show", "")
+    assert api.get("/sobjects/Contact/describe").status_code == 200

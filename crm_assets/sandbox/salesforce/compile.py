@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from . import formulas
 from .conditions import Conditions
 from .errors import error
 from .fields import NUMBERS, Field
@@ -131,7 +132,7 @@ class Compiler:
                 "field, be sure to append the '__c' after the custom field name. Please reference your WSDL or the "
                 "describe call for the appropriate names.",
             )
-        return f"{alias}.{quote(field.name)}", field
+        return formulas.sql(self._schema, kind, field, alias), field
 
     def operand(self, one: Operand) -> tuple[str, Field]:
         """The SQL of a field or of a function of one, and what comes out of it."""

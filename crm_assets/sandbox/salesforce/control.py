@@ -8,7 +8,7 @@ from typing import Any
 from crm_assets.sandbox.push import Push, Target
 from crm_assets.sandbox.room import Act, Desk
 
-from . import reshape
+from . import formulas, reshape
 from .errors import not_found
 from .keys import Keys
 from .objects import SObject
@@ -35,9 +35,9 @@ class OrgDesk(Desk):
     def truth(self, name: str, after: str) -> tuple[list[dict[str, Any]], str | None]:
         """Those in the recycle bin too."""
         kind = self._kind(name)
-        fields = kind.stored
-        columns = ", ".join(f"{quote(field.name)}" for field in fields)
-        sql = f'SELECT _at, {columns} FROM {quote(kind.name)} WHERE "Id" > ? ORDER BY "Id" LIMIT {_PAGE + 1}'
+        fields = [field for field in kind.fields if field.stored or field.derived]
+        columns = ", ".join(formulas.sql(self._store.schema, kind, field, "t") for field in fields)
+        sql = f'SELECT _at, {columns} FROM {quote(kind.name)} t WHERE "Id" > ? ORDER BY "Id" LIMIT {_PAGE + 1}'
         rows = self._store.reader.execute(sql, (after,)).fetchall()
         records = []
         for row in rows[:_PAGE]:

@@ -54,6 +54,9 @@ class Field:
     picklist: tuple[str, ...] = ()
     hidden: bool = False
     """Not for the user that calls run as (field-level security); its values are kept."""
+    formula: str | None = None
+    rollup: tuple[str, str, str, str] | None = None
+    """Function, object, the field of that object that refers to this one, and what is summed up."""
 
     @property
     def custom(self) -> bool:
@@ -61,8 +64,13 @@ class Field:
 
     @property
     def stored(self) -> bool:
-        """An address is put together from its parts when it is read."""
-        return self.type != "address"
+        """An address is put together from its parts when it is read; so is what is calculated."""
+        return self.type != "address" and not self.derived
+
+    @property
+    def derived(self) -> bool:
+        """Computed at each read."""
+        return self.formula is not None or self.rollup is not None
 
     @property
     def filterable(self) -> bool:
@@ -86,7 +94,7 @@ class Field:
             "autoNumber": self.auto_number,
             "byteLength": length * 3 if text else 0,
             "calculated": self.calculated,
-            "calculatedFormula": None,
+            "calculatedFormula": self.formula,
             "cascadeDelete": False,
             "caseSensitive": False,
             "compoundFieldName": self.compound,
@@ -142,7 +150,9 @@ class Field:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Field:
-        return cls(**data | {"reference_to": tuple(data["reference_to"]), "picklist": tuple(data["picklist"])})
+        rollup = data.get("rollup")
+        lists = {"reference_to": tuple(data["reference_to"]), "picklist": tuple(data["picklist"])}
+        return cls(**data | lists | {"rollup": tuple(rollup) if rollup else None})
 
     def but(self, **changes: Any) -> Field:
         """The same field with some properties changed."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from . import formulas
 from .errors import error, not_found
 from .fields import NUMBERS, Field, of_type
 from .objects import SObject, standard, text
@@ -68,6 +69,7 @@ def change(store: Store, body: Any) -> SObject:
             fields = _ACTIONS[action](db, kind, known, body)
         changed = replace(kind, fields=fields)
         store.schema.save(changed)
+        formulas.check(store.schema)
         store.schema.indexes()
     return changed
 
@@ -84,6 +86,8 @@ def _create(store: Store, name: str) -> SObject:
 
 
 def _add(db: sqlite3.Connection, kind: SObject, name: str, body: Mapping[str, Any]) -> tuple[Field, ...]:
+    if body.get("formula") or body.get("rollup"):
+        return (*kind.fields, formulas.make(name, _type(body), body))
     field = of_type(name, _type(body))
     if field.type in ("picklist", "multipicklist"):
         field = field.but(picklist=_choices(body.get("to") or body.get("values") or []))
@@ -121,13 +125,16 @@ def _rename(db: sqlite3.Connection, kind: SObject, field: Field, body: Mapping[s
         raise ValueError(f"to: {to!r} is no name for a field")
     if kind.find(to):
         raise error(400, "DUPLICATE_DEVELOPER_NAME", f"There is already a field named {to} on {kind.name}")
-    _drop_indexes(db, kind, field)
-    db.execute(f"ALTER TABLE {quote(kind.name)} RENAME COLUMN {quote(field.name)} TO {quote(to)}")
+    if field.stored:
+        _drop_indexes(db, kind, field)
+        db.execute(f"ALTER TABLE {quote(kind.name)} RENAME COLUMN {quote(field.name)} TO {quote(to)}")
     return _swap(kind, field, field.but(name=to, label=""))
 
 
 def _retype(db: sqlite3.Connection, kind: SObject, field: Field, body: Mapping[str, Any]) -> tuple[Field, ...]:
     """Values that the new type takes are kept; the others are lost, as when an admin changes a type."""
+    if field.derived:
+        raise ValueError(f"{field.name} is calculated; drop it and add another one")
     made = of_type(field.name, _type(body))
     made = made.but(label=field.label, createable=field.createable, updateable=field.updateable)
 
@@ -155,8 +162,9 @@ def _retype(db: sqlite3.Connection, kind: SObject, field: Field, body: Mapping[s
 
 
 def _drop(db: sqlite3.Connection, kind: SObject, field: Field, body: Mapping[str, Any]) -> tuple[Field, ...]:
-    _drop_indexes(db, kind, field)
-    db.execute(f"ALTER TABLE {quote(kind.name)} DROP COLUMN {quote(field.name)}")
+    if field.stored:
+        _drop_indexes(db, kind, field)
+        db.execute(f"ALTER TABLE {quote(kind.name)} DROP COLUMN {quote(field.name)}")
     return _swap(kind, field)
 
 
