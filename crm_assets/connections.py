@@ -133,7 +133,10 @@ class ObjectSpec(_Strict):
     whole_every_hours: float = 24
     """How often associations, and lines of records, are read as a whole: some changes of theirs leave no trace."""
 
-    @field_validator("whole_every_hours")
+    calculated_every_hours: float = 24
+    """How often the columns that the CRM calculates (formulas, roll-ups) are read for all records; 0: never."""
+
+    @field_validator("whole_every_hours", "calculated_every_hours")
     @classmethod
     def _is_time(cls, value: float) -> float:
         if value < 0:
@@ -226,6 +229,7 @@ class ConnectionSpec(_Strict):
             fields=tuple((obj.by_name[name].column, Policy(p)) for name, p in fields.items() if name in obj.by_name),
             guard=Guard(choice.guard.delete_share, choice.guard.delete_rows),
             whole_every=timedelta(hours=choice.whole_every_hours),
+            calculated_every=timedelta(hours=choice.calculated_every_hours),
         )
 
     @staticmethod

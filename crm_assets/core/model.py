@@ -68,6 +68,11 @@ class Field:
     picklist: tuple[str, ...] = ()
     restricted: bool = False
     reference_to: tuple[str, ...] = ()
+    through: tuple[tuple[str, str], ...] = ()
+    """Of a calculated field: the fields of other records that its formula shows one step away, as (own reference field,
+    field of the other object), vendor names."""
+    rolls_up: bool = False
+    """Of a calculated field: it sums up records that refer to this one."""
 
     @property
     def writable(self) -> bool:
@@ -110,6 +115,8 @@ class Rules:
     guard: Guard = Guard()
     whole_every: timedelta = timedelta(hours=24)
     """How often records that live within others are read as a whole, whatever seems to have changed."""
+    calculated_every: timedelta = timedelta(hours=24)
+    """How often the columns that the CRM calculates are read for all records: their values change without a trace."""
 
     def policy(self, column: str) -> Policy:
         return dict(self.fields).get(column, self.conflict)
@@ -167,6 +174,11 @@ class Object:
     @cached_property
     def by_name(self) -> Mapping[str, Field]:
         return {f.name: f for f in self.fields}
+
+    @property
+    def calculated(self) -> tuple[str, ...]:
+        """Columns whose values the CRM calculates."""
+        return tuple(f.column for f in self.fields if f.calculated)
 
     @property
     def external_id_column(self) -> str | None:

@@ -89,7 +89,8 @@ def _shape(obj: Object) -> object:
     """What the tables and their triggers are made from."""
     fields = [(fld.column, fld.type, fld.createable, fld.updateable) for fld in obj.fields]
     gone = [one.column for one in obj.retired]
-    return sorted(fields), gone, obj.createable, obj.updateable, obj.deletable, obj.external_id, obj.version_field
+    rights = obj.createable, obj.updateable, obj.deletable
+    return sorted(fields), gone, ddl.looked_up(obj), rights, obj.external_id, obj.version_field
 
 
 def choose(obj: Object, spec: ObjectSpec, before: Collection[str] = ()) -> Object:

@@ -1,4 +1,5 @@
-"""Fill: what rows lack that are in the mirror already: columns that came new, and rows that came into the choice."""
+"""Fill: what rows lack that are in the mirror already: columns that came new, rows that came into the choice, and the
+present values of what the CRM calculates."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Filled:
-    """``rows`` got a value or came in, ``left`` rows left the choice; ``open`` is what is not done yet."""
+    """``rows`` got a value or came in, ``left`` rows left the choice; ``open`` is what lacks values still."""
 
     rows: int = 0
     left: int = 0
@@ -47,7 +48,8 @@ def fill(db: Database, connector: Connector, obj: Object, seconds: float = SECON
                     rows += _columns(db, connector, obj, one, until)
     except Busy:
         pass
-    return Filled(rows, left, tuple(c for one in fills.begin(db, connection, obj.table) for c in one.columns))
+    open_ = (one for one in fills.begin(db, connection, obj.table) if not one.refresh)
+    return Filled(rows, left, tuple(column for one in open_ for column in one.columns))
 
 
 def _columns(db: Database, connector: Connector, obj: Object, one: Fill, until: float) -> int:
@@ -70,7 +72,7 @@ def _columns(db: Database, connector: Connector, obj: Object, one: Fill, until: 
         if page.poison:
             with db.transaction() as conn:
                 setaside.record(conn, connection, obj.table, page.poison)
-        filled = apply_fill.fill(db, connection, obj, columns, page.table, one.begun_at)
+        filled = apply_fill.fill(db, connection, obj, columns, page.table, one.begun_at, refresh=one.refresh)
         total += filled
         if page.next is not None:
             fills.keep(db, connection, obj.table, one, page.next, filled)

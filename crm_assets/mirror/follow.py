@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from psycopg.errors import LockNotAvailable
@@ -18,7 +18,7 @@ from crm_assets.mirror.describing import take_over
 from crm_assets.mirror.fill import fill
 from crm_assets.mirror.report import SyncReport
 from crm_assets.mirror.sync import Mode, Progress, sync
-from crm_assets.store import catalog
+from crm_assets.store import catalog, fills
 from crm_assets.store.database import Database
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def follow(
     The object is described anew every ten minutes, for a full read, when defs.yaml asks for something else, and when
     the CRM refuses a field; then the read begins again, once. Raises what ``sync`` raises.
     """
-    obj = current(db, home, connector, spec, obj, anew=mode == "full")
+    obj, begun = current(db, home, connector, spec, obj, anew=mode == "full"), db.now()
     try:
         report = sync(db, home, connector, obj, mode, progress=progress)
     except SchemaChanged as error:
@@ -57,6 +57,7 @@ def follow(
         obj = current(db, home, connector, spec, obj, anew=True)
         report = sync(db, home, connector, obj, mode, progress=progress)
     if not report.partial:
+        _refresh(db, spec.connection, obj, begun if report.mode == "full" and not report.resumed else None)
         report = _filled(db, connector, obj, report)
     return Run(report, obj)
 
@@ -88,6 +89,18 @@ def current(
         catalog.write_snapshot(home, spec.connection, catalog.load(db, spec.connection))
         log.info("%s.%s: described anew", spec.connection, obj.table)
     return replace(now, rules=spec.rules(now))
+
+
+def _refresh(db: Database, connection: str, obj: Object, whole: datetime | None) -> None:
+    """Columns that the CRM calculates are read for all records from time to time, as nothing tells of all their
+    changes; ``whole`` is when a read of everything began that has come to its end."""
+    if not obj.calculated:
+        return
+    with db.transaction() as conn:
+        if whole is not None:
+            fills.refreshed(conn, connection, obj.table, obj.calculated, whole)
+        elif every := obj.rules.calculated_every:
+            fills.refresh(conn, connection, obj.table, fills.stale(conn, connection, obj.table, obj.calculated, every))
 
 
 def _filled(db: Database, connector: Connector, obj: Object, report: SyncReport) -> SyncReport:

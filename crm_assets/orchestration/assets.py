@@ -77,7 +77,7 @@ def mirror_asset(spec: ConnectionSpec, name: str, obj: "Object | None") -> dg.As
         description=description,
         kinds={"dlt", "postgres", spec.connector},
         owners=spec.owners,
-        metadata=table_metadata(spec.connection, obj) if obj is not None else None,
+        metadata=table_metadata(spec, obj) if obj is not None else None,
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=fail, warn_window=warn),
         op_tags={"crm_assets/connection": spec.connection},
     )
@@ -103,7 +103,7 @@ def mirror_asset(spec: ConnectionSpec, name: str, obj: "Object | None") -> dg.As
             metadata = sync_metadata(report, _row_count(connection, table))
             if report.partial:
                 stopped(context, mirror_key(spec.connection, table), report.reason, metadata)
-            yield dg.MaterializeResult(metadata=metadata | table_metadata(spec.connection, described))
+            yield dg.MaterializeResult(metadata=metadata | table_metadata(spec, described))
             with connection.db.transaction() as conn:
                 verdict = standing_verdict(conn, spec, table)
             if verdict is not None:

@@ -32,7 +32,7 @@ def schema_verdict(conn: Conn, connection: str, obj: Object, pending: Sequence[C
         column
         for (column,) in conn.execute(
             """SELECT "column" FROM crm_assets.fill
-                WHERE connection = %s AND object = %s AND done_at IS NULL ORDER BY 1""",
+                WHERE connection = %s AND object = %s AND done_at IS NULL AND NOT refresh ORDER BY 1""",
             (connection, obj.table),
         )
     ]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from crm_assets.connections import ConnectionSpec
 from crm_assets.orchestration.naming import api_key
 
 if TYPE_CHECKING:
-    from crm_assets.core.model import Object
+    from crm_assets.core.model import Field, Object
     from crm_assets.mirror.report import SyncReport
 
 _OURS = (
@@ -23,8 +25,8 @@ _OURS_LAST = (
 )
 
 
-def column_schema(obj: Object) -> dg.TableSchema:
-    """Columns of the mirror, each with the CRM field it shows."""
+def column_schema(spec: ConnectionSpec, obj: Object) -> dg.TableSchema:
+    """Columns of the mirror, each with the CRM field it shows and, if the CRM calculates it, how old it may be."""
     first = [dg.TableColumn(name, kind, description=text) for name, kind, text in _OURS]
     last = [dg.TableColumn(name, kind, description=text) for name, kind, text in _OURS_LAST]
     fields = [
@@ -32,7 +34,8 @@ def column_schema(obj: Object) -> dg.TableSchema:
             fld.column,
             fld.type.value,
             description=f"{fld.label} ({obj.name}.{fld.name}, {fld.vendor_type})"
-            + ("" if fld.writable else ", read-only in the CRM"),
+            + ("" if fld.writable else ", read-only in the CRM")
+            + (f"; calculated: {staleness(spec, obj, fld)}" if fld.calculated else ""),
             constraints=dg.TableColumnConstraints(nullable=True, unique=fld.unique),
         )
         for fld in obj.fields
@@ -58,13 +61,36 @@ def column_lineage(connection: str, obj: Object) -> dg.TableColumnLineage:
     )
 
 
-def table_metadata(connection: str, obj: Object) -> dict[str, Any]:
+def staleness(spec: ConnectionSpec, obj: Object, fld: Field) -> str:
+    """How old a value may be that the CRM calculates: it changes without its record's version."""
+    every = spec.rules(obj).calculated_every
+    oldest = f"at most {every / timedelta(hours=1):g} h old" if every else "as old as its row's last read"
+    seen = [
+        f"{own}.{field}"
+        for own, field in fld.through
+        if (link := obj.by_name.get(own)) is not None and spec.objects.keys() & set(link.reference_to)
+    ]
+    if fld.rolls_up:
+        seen.append(f"mirrored records that refer to {obj.name}")
+    return f"{oldest}; read again as soon as a change of {', '.join(seen)} is in the mirror" if seen else oldest
+
+
+def table_metadata(spec: ConnectionSpec, obj: Object) -> dict[str, Any]:
     """Metadata of a mirror that does not change from run to run."""
-    return {
-        "dagster/column_schema": column_schema(obj),
-        "dagster/column_lineage": column_lineage(connection, obj),
-        "dagster/table_name": f"{connection}.{obj.table}",
+    metadata: dict[str, Any] = {
+        "dagster/column_schema": column_schema(spec, obj),
+        "dagster/column_lineage": column_lineage(spec.connection, obj),
+        "dagster/table_name": f"{spec.connection}.{obj.table}",
     }
+    if obj.calculated:
+        metadata["calculated_columns"] = dg.MetadataValue.table(
+            [
+                dg.TableRecord({"column": fld.column, "staleness": staleness(spec, obj, fld)})
+                for fld in obj.fields
+                if fld.calculated
+            ]
+        )
+    return metadata
 
 
 def sync_metadata(report: SyncReport, row_count: int | None) -> dict[str, Any]:

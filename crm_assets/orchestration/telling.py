@@ -98,7 +98,7 @@ def asset_events(
         metadata: dict[str, Any] = {f"rows_{name}": count for name, count in counts.items()}
         metadata["by"] = "relay or command line"
         if kind == "mirror" and table in objects:
-            metadata |= table_metadata(spec.connection, objects[table])
+            metadata |= table_metadata(spec, objects[table])
         asset_key = mirror_key if kind == "mirror" else writeback_key
         events.append(dg.AssetMaterialization(asset_key(spec.connection, table), metadata=metadata))
     return events

@@ -8,11 +8,15 @@ from crm_assets.connectors.base import Connector
 from crm_assets.core.compare import by_ids
 from crm_assets.core.model import Object, Page, Window
 from crm_assets.reconcile import sides
+from crm_assets.store import fills
 from crm_assets.store.database import Database
 
 _PART = 100_000
 """Records of one part."""
 _RESUMED_WITHIN = timedelta(hours=24)
+_SUSPECTED = 1_000
+"""Records of a part that differ only in what the CRM calculates and are read one by one all the same; where more do,
+as after a formula over the date, the columns are read for all records, by whoever reads the object next."""
 
 
 def suspects(db: Database, connector: Connector, obj: Object) -> tuple[set[str], int]:
@@ -39,11 +43,18 @@ def _of_part(db: Database, connector: Connector, obj: Object, window: Window | N
     connection = connector.config.name
     remote: set[str] = set()
     found: set[str] = set()
+    recalculated: set[str] = set()
     for page in connector.read(obj, window):
         alive = page.table.filter(pc.invert(page.table["_deleted"]))
         remote.update(alive["id"].to_pylist())
         remote.update(poison.id for poison in page.poison)
-        found |= set(sides.differing(db, connection, obj, Page(alive)))
+        for record_id, columns in sides.differing(db, connection, obj, Page(alive)).items():
+            (recalculated if set(columns) <= set(obj.calculated) else found).add(record_id)
+    if len(recalculated) > _SUSPECTED:
+        with db.transaction() as conn:
+            fills.refresh(conn, connection, obj.table, obj.calculated)
+    else:
+        found |= recalculated
     here = sides.local_ids(db, connection, obj) if window is None else sides.ids_within(db, connection, obj, window)
     return found | {finding.id for finding in by_ids(remote, here)}, len(remote)
 

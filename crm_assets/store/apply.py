@@ -21,6 +21,7 @@ from crm_assets.core.model import Guard, Object
 from crm_assets.store import apply_single, audit, catalog, guards, merges, setaside
 from crm_assets.store.apply_sql import TEMPORARY, UNSETTLED, ApplySql
 from crm_assets.store.database import Conn, Database, as_sync_role, statement
+from crm_assets.store.followers import Followers
 
 BATCH = 5_000
 _ANALYZE_FROM = 500
@@ -141,7 +142,10 @@ def _transaction(db: Database, statements: ApplySql) -> Iterator[Conn]:
             raise _Busy
         if not catalog.is_current(conn, statements.connection, statements.obj):
             raise _Redescribed
+        followers = Followers(conn, statements.connection, statements.obj)
         yield conn
+        if followers:
+            followers.ask_since()
 
 
 def _landed(conn: Conn, statements: ApplySql) -> list[int]:

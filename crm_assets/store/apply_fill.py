@@ -16,24 +16,37 @@ import pyarrow.csv as pa_csv
 from psycopg import sql
 
 from crm_assets.core.model import Object
-from crm_assets.store import inbox
+from crm_assets.store import audit, inbox
 from crm_assets.store.apply_sql import UNSETTLED, staged
 from crm_assets.store.database import Database, as_sync_role, statement
 from crm_assets.store.ddl import column_type
+from crm_assets.store.followers import Followers
 
 _BATCH = 5_000
 
 
-def fill(db: Database, connection: str, obj: Object, columns: Sequence[str], page: pa.Table, read_at: datetime) -> int:
-    """Fill the columns from a page of ``id``, ``_version`` and them. Returns how many rows got a value."""
+def fill(
+    db: Database,
+    connection: str,
+    obj: Object,
+    columns: Sequence[str],
+    page: pa.Table,
+    read_at: datetime,
+    *,
+    refresh: bool = False,
+) -> int:
+    """Fill the columns from a page of ``id``, ``_version`` and them. Returns how many rows got a value.
+
+    A ``refresh`` replaces values by newer ones: like any change of the CRM it is noted, and dates its rows.
+    """
     names = ["id", "_version", *columns]
     ordered = page.select(names).sort_by("id")
-    q = _Sql(connection, obj, columns)
+    q = _Sql(connection, obj, columns, refresh)
     return sum(_batch(db, q, ordered.slice(at, _BATCH), read_at) for at in range(0, ordered.num_rows, _BATCH))
 
 
 def _batch(db: Database, q: _Sql, rows: pa.Table, read_at: datetime) -> int:
-    scope = {"lo": rows["id"][0].as_py(), "hi": rows["id"][-1].as_py(), "read_at": read_at}
+    scope = {"lo": rows["id"][0].as_py(), "hi": rows["id"][-1].as_py(), "read_at": read_at, "process": audit.process()}
     with db.transaction() as conn:
         as_sync_role(conn)
         conn.execute(
@@ -47,7 +60,11 @@ def _batch(db: Database, q: _Sql, rows: pa.Table, read_at: datetime) -> int:
         conn.execute(q.lock, scope)
         conn.execute(q.hold)
         conn.execute(q.theirs, scope)
-        filled = conn.execute(q.write, scope).rowcount
+        followers = Followers(conn, q.connection, q.obj)
+        written = conn.execute(q.write, scope).fetchone()
+        filled = int(written[0]) if written else 0
+        if followers:
+            followers.ask_since()
         waiting = [row[0] for row in conn.execute(q.left, scope)]
         inbox.reread(conn, q.connection, q.obj.table, waiting, "new field of a row that was in use")
     return filled
@@ -63,7 +80,7 @@ def _csv(rows: pa.Table) -> bytes:
 class _Sql:
     """The statements of a batch. The fill's rows are ``f``, the mirror's ``m``."""
 
-    def __init__(self, connection: str, obj: Object, columns: Sequence[str]) -> None:
+    def __init__(self, connection: str, obj: Object, columns: Sequence[str], refresh: bool) -> None:
         self.connection, self.obj = connection, obj
         fields = [obj.by_column[column] for column in columns]
         types = [("id", "text"), ("_version", column_type(obj.version_type))]
@@ -136,9 +153,30 @@ class _Sql:
                 WHERE o.seq = free.seq AND v.theirs IS NOT NULL""",
             **names,
         )
+        seen: sql.Composable = sql.SQL("RETURNING 1")
+        noted: sql.Composable = sql.SQL("")
+        if refresh:
+            seen = statement(
+                """RETURNING WITH (OLD AS crm_assets_old, NEW AS crm_assets_new)
+                          m.row_id, m.id, m._version::text AS version, {changed}""",
+                changed=audit.old_and_new(tuple(fields), "crm_assets_old", "crm_assets_new"),
+            )
+            noted = statement(
+                """, noted AS (
+                   INSERT INTO crm_assets.change
+                          (connection, object, op, row_id, id, old, new, version, source, process)
+                   SELECT {connection}, {object}, 'update', row_id, id, old, new, version, 'list', %(process)s
+                     FROM written AS w (row_id, id, version, old, new) WHERE new <> '{{}}')""",
+                **names,
+            )
         self.write = statement(
-            """UPDATE {mirror} m SET {sets} FROM crm_assets_fill f
-                WHERE f.row_id = m.row_id AND {due}""",
+            """WITH written AS (
+                   UPDATE {mirror} m SET {sets}{dated} FROM crm_assets_fill f
+                    WHERE f.row_id = m.row_id AND {due} {seen}){noted}
+               SELECT count(*) FROM written""",
+            seen=seen,
+            dated=sql.SQL(", _observed_at = %(read_at)s" if refresh else ""),
+            noted=noted,
             sets=sql.SQL(", ").join(
                 statement(
                     "{c} = CASE WHEN f.held ? {k} THEN m.{c} ELSE {v} END",

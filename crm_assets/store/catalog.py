@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import lru_cache
+from typing import Any
 
 from psycopg.types.json import Jsonb
 
@@ -36,11 +37,13 @@ __all__ = [
 def save(conn: Conn, connection: str, obj: Object, *, writable: bool) -> None:
     """Store a describe. The columns chosen for its fields are kept for ever, also for fields that went away."""
     conn.execute(
-        """INSERT INTO crm_assets.object AS o (connection, object, name, writable, described, columns, fingerprint)
-           VALUES (%s, %s, %s, %s, %s, %s, %s)
+        """INSERT INTO crm_assets.object AS o
+                  (connection, object, name, writable, described, columns, fingerprint, calculated, follows, rolls_up)
+           VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
            ON CONFLICT (connection, object) DO UPDATE
                SET name = excluded.name, writable = excluded.writable, described = excluded.described,
                    columns = o.columns || excluded.columns, fingerprint = excluded.fingerprint,
+                   calculated = excluded.calculated, follows = excluded.follows, rolls_up = excluded.rolls_up,
                    described_at = clock_timestamp()""",
         (
             connection,
@@ -50,8 +53,21 @@ def save(conn: Conn, connection: str, obj: Object, *, writable: bool) -> None:
             Jsonb(object_to_json(obj)),
             Jsonb(schema.choices(obj)),
             fingerprint(obj),
+            list(obj.calculated),
+            Jsonb(_follows(obj)),
+            any(fld.rolls_up for fld in obj.fields),
         ),
     )
+
+
+def _follows(obj: Object) -> list[dict[str, Any]]:
+    """What the object's formulas show of others: own reference column, the objects it may lead to, their field."""
+    pairs = dict.fromkeys(pair for fld in obj.fields for pair in fld.through)
+    return [
+        {"column": link.column, "objects": link.reference_to, "field": field}
+        for own, field in pairs
+        if (link := obj.by_name.get(own)) is not None
+    ]
 
 
 @lru_cache(maxsize=256)

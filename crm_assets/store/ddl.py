@@ -159,17 +159,15 @@ def _ensure(conn: Conn, connection: str, obj: Object, *, write: bool) -> None:
             t=sql.Identifier(stage_schema(connection), obj.table),
         )
     )
-    if obj.parent is not None:
-        # Children are looked up by their parent, and by the records that they refer to.
-        for column in sorted({obj.by_name[obj.parent].column, *(f.column for f in obj.fields if f.reference_to)}):
-            conn.execute(
-                statement(
-                    "CREATE INDEX IF NOT EXISTS {i} ON {t} ({c})",
-                    i=sql.Identifier(identifier(f"{obj.table}_{column}")),
-                    t=mirror,
-                    c=sql.Identifier(column),
-                )
+    for column in looked_up(obj):
+        conn.execute(
+            statement(
+                "CREATE INDEX IF NOT EXISTS {i} ON {t} ({c})",
+                i=sql.Identifier(identifier(f"{obj.table}_{column}")),
+                t=mirror,
+                c=sql.Identifier(column),
             )
+        )
     # The sync role's own rights are what apply needs, not what an owner has: it cannot drop or alter anything.
     conn.execute(statement("GRANT SELECT ON {t} TO crm_assets_reader", t=mirror))
     conn.execute(
@@ -186,6 +184,15 @@ def _ensure(conn: Conn, connection: str, obj: Object, *, write: bool) -> None:
         name: kind for name, kind in columns_of(conn, connection, obj.table).items() if name not in _CONTROL_COLUMNS
     }
     capture.install(conn, connection, obj, columns, writable=write)
+
+
+def looked_up(obj: Object) -> list[str]:
+    """Columns by which rows are found: of records that live within others their parent and what they refer to, and
+    the references through which a formula shows another record."""
+    found = {obj.by_name[own].column for f in obj.fields for own, _ in f.through if own in obj.by_name}
+    if obj.parent is not None:
+        found |= {obj.by_name[obj.parent].column, *(f.column for f in obj.fields if f.reference_to)}
+    return sorted(found)
 
 
 _CONTROL_COLUMNS = frozenset({"row_id", "id", "_version", "_observed_at", "_deleted_at"})

@@ -77,7 +77,7 @@ def add(conn: Conn, connection: str, changes: Iterable[Change]) -> int:
         ),
     ).rowcount
     if added:
-        _notify(conn, connection)
+        notify(conn, connection)
     return added
 
 
@@ -99,7 +99,7 @@ def reread(conn: Conn, connection: str, table: str, ids: Iterable[str], reason: 
         (connection, table, reason, sorted(set(ids))),
     ).rowcount
     if asked:
-        _notify(conn, connection)
+        notify(conn, connection)
     return asked
 
 
@@ -249,5 +249,6 @@ def purge(conn: Conn, connection: str, older_than: timedelta, limit: int = 10_00
     ).rowcount
 
 
-def _notify(conn: Conn, connection: str) -> None:
+def notify(conn: Conn, connection: str) -> None:
+    """Wake who listens for hints of the connection, once this transaction commits."""
     conn.execute("SELECT pg_notify(%s, %s)", (CHANNEL, connection))

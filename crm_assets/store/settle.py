@@ -18,6 +18,7 @@ from crm_assets.core.model import Object, Op
 from crm_assets.store import references
 from crm_assets.store.database import Conn, Database, statement
 from crm_assets.store.ddl import stage_schema
+from crm_assets.store.followers import Changed, Followers
 from crm_assets.store.write import Write
 
 
@@ -73,7 +74,15 @@ def _settle(conn: Conn, connection: str, obj: Object, settlements: Sequence[Sett
     _tell_mirror(conn, connection, obj, [s for s in mine if _concerns_mirror(s)])
     references.wake(conn, connection, [s.write.row_id for s in mine if s.write.op is Op.CREATE])
     _read_again(conn, connection, obj, [s for s in mine if s.state in ("confirmed", "rejected")])
+    if followers := Followers(conn, connection, obj):
+        followers.ask([change for s in mine if s.state == "confirmed" and (change := _change(s))])
     return len(mine)
+
+
+def _change(s: Settlement) -> Changed | None:
+    """What the CRM has changed for us; the mirror shows it already, so that no later read of the record tells of it."""
+    record_id = s.id or s.write.id
+    return None if record_id is None else Changed(record_id, s.write.op.value, dict(s.write.base), dict(s.write.new))
 
 
 def _concerns_mirror(s: Settlement) -> bool:

@@ -40,6 +40,7 @@ def _field(data: Mapping[str, Any]) -> Field:
     known["type"] = FieldType(known["type"])
     for name in ("picklist", "reference_to"):
         known[name] = tuple(known.get(name, ()))
+    known["through"] = tuple((own, other) for own, other in known.get("through", ()))
     return Field(**known)
 
 

@@ -101,15 +101,17 @@ def test_a_custom_object(sandbox: Sandbox, api: httpx.Client) -> None:
 
 
 def test_formulas_and_roll_ups_are_computed_when_read_and_move_no_stamp(sandbox: Sandbox, api: httpx.Client) -> None:
-    sandbox.schema("Contact", "add", "Tier__c", type="string", formula='Account.Rating & " of " & Account.Owner.LastName')
-    sandbox.schema("Account", "add", "Worth__c", type="currency",
-                   rollup={"function": "SUM", "object": "Opportunity", "field": "AccountId", "of": "Amount"})  # fmt: skip
+    text, total = 'Account.Rating & " of " & Account.Owner.LastName', {"function": "SUM", "object": "Opportunity"}
+    sandbox.schema("Contact", "add", "Tier__c", type="string", formula=text)
+    sandbox.schema(
+        "Account", "add", "Worth__c", type="currency", rollup={**total, "field": "AccountId", "of": "Amount"}
+    )
     sandbox.schema("Account", "add", "Doubled__c", type="double", formula="(Worth__c + 1) * 2 - 2")
     parent = sandbox.create("Account", Name="P", Rating="Hot")
     child = sandbox.create("Contact", LastName="C", AccountId=parent)
     for amount in (10, 5):
-        sandbox.create("Opportunity", Name="O", StageName="Prospecting", CloseDate="2026-01-01", AccountId=parent,
-                       Amount=amount)  # fmt: skip
+        deal = {"Name": "O", "StageName": "Prospecting", "CloseDate": "2026-01-01"}
+        sandbox.create("Opportunity", **deal, AccountId=parent, Amount=amount)
 
     def seen(fields: str, name: str, record_id: str) -> list[Any]:
         row = query(api, f"SELECT {fields} FROM {name} WHERE Id = '{record_id}'")[0]
@@ -120,8 +122,8 @@ def test_formulas_and_roll_ups_are_computed_when_read_and_move_no_stamp(sandbox:
     last = owner["Owner"]["LastName"]
     assert seen("Tier__c", "Contact", child) == [f"Hot of {last}"]
     assert seen("Worth__c, Doubled__c", "Account", parent) == [15, 30]
-    (deal,) = query(api, f"SELECT Id FROM Opportunity WHERE AccountId = '{parent}' AND Amount = 5")
-    sandbox.delete("Opportunity", deal["Id"])
+    (least,) = query(api, f"SELECT Id FROM Opportunity WHERE AccountId = '{parent}' AND Amount = 5")
+    sandbox.delete("Opportunity", least["Id"])
     assert seen("Worth__c", "Account", parent) == [10]
     assert [row["Id"] for row in query(api, "SELECT Id FROM Account WHERE Worth__c = 10")] == [parent]
     assert before == [seen("SystemModstamp", "Contact", child), seen("SystemModstamp", "Account", parent)]

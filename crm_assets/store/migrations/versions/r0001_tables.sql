@@ -11,16 +11,23 @@ CREATE TABLE crm_assets.object (
     columns       jsonb NOT NULL,
     -- Of described: who works with another one has to load it anew.
     fingerprint   text NOT NULL,
+    -- Columns that the CRM calculates; what they follow, as [{column, objects, field}]; whether any sums up records
+    -- that refer to the object's. Kept apart, because every apply asks.
+    calculated    text[] NOT NULL DEFAULT '{}',
+    follows       jsonb NOT NULL DEFAULT '[]',
+    rolls_up      boolean NOT NULL DEFAULT false,
     described_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (connection, object)
 );
 
 -- What is still to be read for rows that are there already: a column that came new, or, as '*', the rows that a changed
--- `where` brings in. place is where the read goes on, begun_at when it began.
+-- `where` brings in. place is where the read goes on, begun_at when it began. A refresh reads a column again that had its
+-- values: what the CRM calculates changes without a trace.
 CREATE TABLE crm_assets.fill (
     connection    text NOT NULL,
     object        text NOT NULL,
     "column"      text NOT NULL,
+    refresh       boolean NOT NULL DEFAULT false,
     place         text,
     rows          bigint NOT NULL DEFAULT 0,
     asked_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
