@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 CONNECTION = "salesforce"
 _DATA = "/services/data"
 _DAY = 86_400.0
+_LONGEST_URL = 16_384
 _OWN = (_DATA, "/services/oauth2/", "/services/Soap/")
 _WRITES = frozenset({"sobject_write", "collections"})
 _FAILURES = {
@@ -184,6 +185,8 @@ class Org(Room):
             return self._log_in(request)
         if request.path.rstrip("/") == _DATA and request.method == "GET":
             return Reply(body=describe.versions())
+        if len(request.paths[-1]) > _LONGEST_URL:
+            return refused(error(414, "URI_TOO_LONG", "The requested URL's length exceeds the capacity limit"))
         version = _version(request.path)
         if version is None or not describe.supported(version):
             return refused(not_found())
