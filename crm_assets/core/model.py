@@ -165,6 +165,8 @@ class Object:
     needed: tuple[str, ...] = ()
     """Vendor names of fields that every read needs, whatever fields are chosen."""
     retired: tuple[Retired, ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
+    """Fields that have no column, as (vendor name, vendor type): files, and compounds of fields that have one."""
     rules: Rules = field(default=Rules(), compare=False)
 
     @cached_property

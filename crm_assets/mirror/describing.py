@@ -116,6 +116,11 @@ def choose(obj: Object, spec: ObjectSpec, before: Collection[str] = ()) -> Objec
         )
     fields = obj.fields
     if spec.fields != "*":
+        kinds = dict(obj.left_out)
+        if unfit := [f"{name} ({kinds[name]})" for name in spec.fields if name in kinds]:
+            raise ConfigurationError(
+                f"{obj.name}: defs.yaml names fields that no column can hold: {', '.join(unfit)}; remove them there"
+            )
         missing = [name for name in spec.fields if name not in names]
         if missing:
             raise ConfigurationError(

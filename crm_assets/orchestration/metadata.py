@@ -82,6 +82,8 @@ def table_metadata(spec: ConnectionSpec, obj: Object) -> dict[str, Any]:
         "dagster/column_lineage": column_lineage(spec.connection, obj),
         "dagster/table_name": f"{spec.connection}.{obj.table}",
     }
+    if obj.left_out:
+        metadata["fields_left_out"] = ", ".join(f"{name} ({kind})" for name, kind in obj.left_out)
     if obj.calculated:
         metadata["calculated_columns"] = dg.MetadataValue.table(
             [

@@ -31,6 +31,7 @@ def object_from_json(data: Mapping[str, Any]) -> Object:
     known = {name: data[name] for name in _OBJECT_NAMES if name in data}
     for name in ("natural_key", "needed"):
         known[name] = tuple(known.get(name, ()))
+    known["left_out"] = tuple((name, kind) for name, kind in known.get("left_out", ()))
     retired = tuple(Retired(**{**one, "type": FieldType(one["type"])}) for one in data.get("retired", ()))
     return Object(fields=tuple(_field(item) for item in data["fields"]), retired=retired, **known)
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import sqlite3
 import uuid
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import psycopg
 import pytest
 
 from crm_assets import runtime
+from crm_assets.core.errors import ConfigurationError
 from crm_assets.core.model import Change, Mutation, Object, Outcome
+from crm_assets.orchestration.metadata import table_metadata
 from crm_assets.store import inbox
 from crm_assets.store.embedded import EmbeddedPostgres
 from crm_assets.store.status import status
@@ -114,6 +118,39 @@ def test_F49_every_object_is_as_quick_as_any_other(link: Link) -> None:
             inbox.add(conn, "salesforce", [Change(uuid.uuid4().hex, name, record_id, "create")])
         link.read_events()
         assert mirror(link, record_id, "id", name.lower()) == record_id
+
+
+def test_F50_attachments_sync_with_all_but_their_bytes(make_link: MakeLink) -> None:
+    """Attachments and content could not sync at all. They do, in both directions, by REST and by Bulk. A file is no
+    value of a row: it is left out, which the asset says by name, and the run too if defs.yaml chooses it."""
+    link = make_link(objects=("Contact",), rows=5, settings={"Contact": {"write": False}})
+    spec = link.spec.objects["Contact"].model_copy(update={"write": True, "external_id": "Crm_Assets_Row_Id__c"})
+    link.spec = link.spec.model_copy(update={"objects": {"Attachment": spec}})
+    parent = min(link.sandbox.alive("Contact"))
+    made = [
+        link.sandbox.create("Attachment", Name=f"{n}.txt", ParentId=parent, Body=b64encode(b"x" * n).decode())
+        for n in range(1, 4)
+    ]
+    link.connection = runtime.refresh(replace(link.connection, spec=link.spec))
+    for threshold in (0, 10**9):
+        link.connector.config.options["bulk_threshold"] = threshold  # type: ignore[index]
+        report = link.follow("attachment", "full")
+        assert (report.partial, report.rows_read, report.set_aside) == (False, 3, 0)
+    rows = "SELECT id, name, parent_id, body_length FROM salesforce.attachment ORDER BY body_length"
+    assert link.rows(rows) == [(one, f"{n}.txt", parent, n) for n, one in enumerate(made, 1)]
+    obj = link.object("attachment")
+    assert "body" not in obj.by_column
+    assert table_metadata(link.spec, obj)["fields_left_out"] == "Body (base64)"
+    link.rows("UPDATE salesforce.attachment SET description = 'ours' WHERE id = %s", made[0])
+    link.rows("INSERT INTO salesforce.attachment (name, parent_id) VALUES ('no bytes', %s)", parent)
+    link.settle()
+    there = link.sandbox.alive("Attachment")
+    assert there[made[0]]["Description"] == "ours" and b64decode(there[made[0]]["Body"]) == b"x"
+    (refused,) = link.rows("SELECT reason FROM crm_assets.outbox WHERE state = 'rejected'")
+    assert "Required fields are missing: [Body]" in refused[0], "a row cannot bring a file"
+    link.choose("Attachment", fields=["Name", "Body"])
+    with pytest.raises(ConfigurationError, match=r"no column can hold: Body \(base64\)"):
+        link.follow("attachment")
 
 
 def test_F51_every_failed_write_can_be_corrected_and_sent_again_by_sql(link: Link) -> None:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import psycopg
 import pytest
 
+from crm_assets.connectors.salesforce import reading
 from crm_assets.core.errors import FatalError
 from crm_assets.core.model import Change, Object, Page, Window
 from crm_assets.events.health import health
+from crm_assets.mirror import sync as mirroring
 from crm_assets.store import inbox, loads
 from crm_assets.store.status import status
 from crm_assets_tests.faults.kit import caught_up, equal, mirror, writes
-from crm_assets_tests.plugins.linked import Link
+from crm_assets_tests.plugins.linked import Link, MakeLink
 from crm_assets_tests.plugins.sandbox import wait_until
 from crm_assets_tests.store.kit import in_thread
 
@@ -173,6 +179,76 @@ def test_F64_a_table_that_does_not_fit_is_no_green_run(link: Link) -> None:
     finally:
         link.rows("ALTER TABLE salesforce_stage.lead ALTER COLUMN title TYPE text")
     assert not link.sync("lead", "full").partial
+
+
+_READER = """
+import sys
+from datetime import datetime
+from pathlib import Path
+from crm_assets import runtime
+from crm_assets.connections import ConnectionSpec
+from crm_assets.connectors.salesforce import reading
+from crm_assets.core.model import Window
+from crm_assets.mirror import sync as mirror
+from crm_assets.settings import Settings
+from crm_assets.store.database import Database
+url, home, spec, mode, *ends = sys.argv[1:]
+reading.BULK_ROWS, mirror.PART_ROWS = 20, 40
+db = Database(url)
+spec = ConnectionSpec.model_validate_json(spec)
+connection = runtime.open_connection(Settings(database_url=url, home=Path(home)), db, spec, "incremental")
+window = Window(*map(datetime.fromisoformat, ends)) if ends else None
+mirror.sync(db, Path(home), connection.connector, connection.objects["contact"], mode, window)
+"""
+
+
+def _killed(link: Link, mode: str, *ends: str) -> None:
+    """A read of contacts by a process of its own, killed once two pages of it have landed and the third is slow."""
+    landed = "SELECT count(*) FROM crm_assets.load WHERE place IS NOT NULL AND kind = %s"
+    link.sandbox.faults({"kind": "slow", "path": "/results", "nth": 4, "times": 9})
+    spec = link.spec.model_copy(update={"options": {"bulk_threshold": 0}})
+    child = subprocess.Popen(
+        [sys.executable, "-c", _READER, link.db.url, str(link.home), spec.model_dump_json(), mode, *ends]
+    )
+    try:
+        wait_until(lambda: link.value(landed, mode), 60)
+    finally:
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+    link.sandbox.clear_faults()
+    # As if the time of its lease had passed.
+    link.rows("UPDATE crm_assets.cursor SET lease_until = clock_timestamp()")
+
+
+def test_F63_a_snapshot_that_is_killed_goes_on_where_it_stopped(
+    make_link: MakeLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resumable snapshot was wanted. A first load and a backfill that are killed in the middle go on behind the last
+    part that landed, in the same window; nothing is read twice, and nothing is left out."""
+    monkeypatch.setattr(reading, "BULK_ROWS", 20)
+    monkeypatch.setattr(mirroring, "PART_ROWS", 40)
+    link = make_link(objects=("Contact",), rows=300)
+    link.connector.config.options["bulk_threshold"] = 0  # type: ignore[index]
+    everything = set(link.sandbox.alive("Contact"))
+    here = "SELECT id, _observed_at FROM salesforce.contact"
+    _killed(link, "full")
+    before = dict(link.rows(here))
+    assert len(before) == 40
+    report = link.sync("contact")
+    assert report.resumed and (report.rows_read, report.inserted) == (len(everything) - 40,) * 2
+    after = dict(link.rows(here))
+    assert after.keys() == everything and {one: after[one] for one in before} == before
+
+    now = datetime.now(UTC)
+    slice_ = Window(now - timedelta(days=4000), now)
+    assert slice_.low is not None
+    _killed(link, "backfill", slice_.low.isoformat(), slice_.high.isoformat())
+    cursor = loads.read_cursor(link.db, "salesforce", "contact")
+    report = link.sync("contact", "backfill", window=slice_)
+    assert report.resumed and report.rows_read == len(everything) - 40
+    assert report.unchanged == len(everything), "the part that landed before the kill counts"
+    assert loads.read_cursor(link.db, "salesforce", "contact") == cursor, "the way forward is not a backfill's"
+    assert {row[0] for row in link.rows(here)} == everything
 
 
 def test_F65_quiet_tables_hold_and_write_no_log(link: Link) -> None:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -15,7 +11,7 @@ from crm_assets.connectors.salesforce import reading
 from crm_assets.core.model import Object, Page, Window
 from crm_assets.mirror import sync as mirror
 from crm_assets.store import loads
-from crm_assets_tests.plugins.linked import CREDENTIALS, Link, MakeLink
+from crm_assets_tests.plugins.linked import Link, MakeLink
 from crm_assets_tests.plugins.sandbox import wait_until
 
 _BULK, _REST = 0, 10**9
@@ -176,43 +172,6 @@ def test_a_change_seen_while_a_backfill_runs_is_not_overwritten_by_its_older_pag
     link.sync("contact", "backfill", window=Window(now - timedelta(days=4000), now), progress=meanwhile)
     assert seen == ["newer"]
     assert link.value("SELECT phone FROM salesforce.contact WHERE id = %s", some) == "newer"
-
-
-_CHILD = """
-import sys
-from pathlib import Path
-from crm_assets import runtime
-from crm_assets.connections import ConnectionSpec, ObjectSpec
-from crm_assets.connectors.salesforce import reading
-from crm_assets.mirror import sync as mirror
-from crm_assets.settings import Settings
-from crm_assets.store.database import Database
-url, home, crm, credentials = sys.argv[1:5]
-reading.BULK_ROWS, mirror.PART_ROWS = 20, 40
-db = Database(url)
-spec = ConnectionSpec.model_validate_json(credentials)
-connection = runtime.open_connection(Settings(database_url=url, home=Path(home)), db, spec, "incremental")
-mirror.sync(db, Path(home), connection.connector, connection.objects["contact"])
-"""
-
-
-@pytest.mark.usefixtures("small")
-def test_a_killed_run_is_gone_on_with_behind_its_last_part(make_link: MakeLink) -> None:
-    link = _linked(make_link, _BULK)
-    link.sandbox.faults({"kind": "slow", "path": "/results", "nth": 4, "times": 9})
-    spec = link.spec.model_copy(update={"credentials": CREDENTIALS, "options": {"bulk_threshold": 0}})
-    arguments = [link.db.url, str(link.home), link.sandbox.url, spec.model_dump_json()]
-    child = subprocess.Popen([sys.executable, "-c", _CHILD, *arguments])
-    try:
-        wait_until(lambda: link.value("SELECT count(*) FROM crm_assets.load WHERE place IS NOT NULL"), 30)
-    finally:
-        os.kill(child.pid, signal.SIGKILL)
-        child.wait()
-    link.sandbox.clear_faults()
-    link.rows("UPDATE crm_assets.cursor SET lease_until = clock_timestamp()")
-    report = link.sync("contact")
-    assert report.resumed and report.rows_read == len(link.sandbox.alive("Contact")) - 40
-    assert _ids(link) == set(link.sandbox.alive("Contact"))
 
 
 def test_a_part_ends_only_where_one_can_go_on(monkeypatch: pytest.MonkeyPatch, link: Link) -> None:

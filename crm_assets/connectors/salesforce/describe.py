@@ -25,7 +25,8 @@ _TYPES: Mapping[str, FieldType] = {
     "reference": FieldType.REFERENCE,
 }
 _LEFT_OUT = frozenset({"address", "location", "base64", "anyType", "complexvalue"})
-"""Compounds, whose parts are fields of their own, and types that Bulk cannot carry."""
+"""Compounds, whose parts are fields of their own, and types that Bulk cannot carry: files among them, of which a
+query shows an address and no contents."""
 
 _NEEDED = ("IsDeleted", "MasterRecordId")
 """Without them a deleted record looks alive, and a merged one merely deleted."""
@@ -55,6 +56,7 @@ def to_object(body: Mapping[str, Any], chosen: Mapping[str, str]) -> Object:
         updateable=bool(body.get("updateable")),
         deletable=bool(body.get("deletable")),
         needed=tuple(name for name in _NEEDED if name in by_name),
+        left_out=tuple((f["name"], f["type"]) for f in body["fields"] if f["type"] in _LEFT_OUT),
     )
 
 

@@ -194,6 +194,8 @@ def _allowed(query: Query, select: Select) -> None:
         raise error(400, "API_ERROR", "Implementation restriction: OFFSET is not supported by Bulk Query")
     if any(isinstance(one, AllFields) for one in query.selected):
         raise error(400, "API_ERROR", "Implementation restriction: FIELDS is not supported by Bulk Query")
+    if any(column.field.type == "base64" for column in select.columns):
+        raise error(400, "FEATURENOTENABLED", "FeatureNotEnabled : Binary field not supported")
     if any(column.field.type == "address" for column in select.columns):
         raise error(
             400,

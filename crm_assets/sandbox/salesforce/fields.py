@@ -22,7 +22,7 @@ NUMBERS = frozenset({"int", "double", "currency", "percent"})
 _SOAP = {
     "id": "tns:ID", "reference": "tns:ID", "boolean": "xsd:boolean", "int": "xsd:int", "double": "xsd:double",
     "currency": "xsd:double", "percent": "xsd:double", "date": "xsd:date", "datetime": "xsd:dateTime",
-    "address": "urn:address",
+    "address": "urn:address", "base64": "xsd:base64Binary",
 }  # fmt: skip
 
 
@@ -74,7 +74,7 @@ class Field:
 
     @property
     def filterable(self) -> bool:
-        return self.type != "address" and not (self.type == "textarea" and self.length > 255)
+        return self.type not in ("address", "base64") and not (self.type == "textarea" and self.length > 255)
 
     @property
     def title(self) -> str:
@@ -179,7 +179,7 @@ def of_type(name: str, kind: str) -> Field:
         "phone": {"length": 40}, "url": {"length": 255}, "encryptedstring": {"length": 175},
         "double": {"precision": 18, "scale": 2}, "currency": {"precision": 18, "scale": 2},
         "percent": {"precision": 18, "scale": 2}, "int": {}, "boolean": {}, "date": {}, "datetime": {},
-        "reference": {"length": 18},
+        "reference": {"length": 18}, "base64": {},
     }  # fmt: skip
     if kind not in sizes:
         raise ValueError(f"unknown field type {kind!r}; known: {', '.join(sorted(sizes))}")

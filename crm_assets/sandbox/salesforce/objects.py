@@ -228,6 +228,14 @@ CASE = standard(
     plain("IsClosed", "boolean").but(createable=False, updateable=False, calculated=True),
     plain("Description", "textarea"),
 )  # fmt: skip
+ATTACHMENT = standard(
+    "Attachment", "00P",
+    Field("ParentId", "reference", reference_to=("Account", "Contact", "Lead", "Opportunity", "Case"),
+          relationship="Parent", nillable=False),
+    text("Name", 255, nillable=False, name_field=True), text("ContentType", 120), plain("IsPrivate", "boolean"),
+    Field("BodyLength", "int", createable=False, updateable=False), Field("Body", "base64", nillable=False),
+    text("Description", 500),
+)  # fmt: skip
 USER = standard(
     "User", "005",
     text("Username", 80), text("LastName", 80, nillable=False, compound="Name"),
@@ -246,5 +254,7 @@ RECORD_TYPE = standard(
 )  # fmt: skip
 RECORD_TYPE_FIELD = "RecordTypeId"
 
-STANDARD: tuple[SObject, ...] = (USER, ACCOUNT, CONTACT, LEAD, OPPORTUNITY, PRODUCT, CAMPAIGN, TASK, CASE, RECORD_TYPE)
+STANDARD: tuple[SObject, ...] = (
+    USER, ACCOUNT, CONTACT, LEAD, OPPORTUNITY, PRODUCT, CAMPAIGN, TASK, CASE, RECORD_TYPE, ATTACHMENT,
+)  # fmt: skip
 """In the order in which a fresh org is filled: parents first."""

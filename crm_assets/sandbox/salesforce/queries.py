@@ -83,7 +83,12 @@ class Shape:
             target = nested[column.path[:-1]]
             if target is None:
                 continue
-            if column.field.type == "address":
+            if column.field.type == "base64":
+                # The bytes are a resource of their own.
+                own = len(column.path) == 1 and row[at] is not None
+                path = f"{self._base}{self._select.kind.name}/{record_id}/{column.field.name}"
+                target[column.path[-1]] = path if own else None
+            elif column.field.type == "address":
                 target[column.path[-1]] = address(row[at : at + len(ADDRESS_PARTS)])
             else:
                 target[column.path[-1]] = wire(column.field, row[at])

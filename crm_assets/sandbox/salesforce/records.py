@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -305,6 +306,8 @@ def derived(kind: SObject, row: Row, given: Row) -> Row:
     name = kind.find("Name")
     if name and kind.find("LastName") and (given.keys() & {"FirstName", "LastName"}):
         values["Name"] = full_name(row.get("FirstName"), row.get("LastName"))
+    if kind.name == "Attachment" and "Body" in given:
+        values["BodyLength"] = len(b64decode(row["Body"] or ""))
     if kind.name == "Case" and "Status" in given:
         values["IsClosed"] = int(row["Status"] == "Closed")
     if kind.name == "Opportunity" and "StageName" in given:

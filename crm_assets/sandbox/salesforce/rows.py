@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -63,6 +64,9 @@ class Rows:
 
     def get_by_key(self, call: Call, name: str, key: str, value: str) -> Reply:
         kind = self._records.object(name)
+        if (body := kind.find(value)) is not None and body.type == "base64":
+            row = self._records.alive(Tx(self._records.store.reader, clock.now(), int), kind, key)
+            return Reply(body=b64decode(row[body.name] or ""), headers={"Content-Type": "application/octetstream"})
         field = self._records.key_field(kind, key)
         found = self._records.matches(self._records.store.reader, kind, field, value)
         if len(found) > 1:

@@ -85,7 +85,7 @@ def build(kind: SObject) -> EventSchema:
     compounds = {one.compound for one in kind.fields if one.compound}
     defined: set[str] = set()
     for field in kind.fields:
-        if field.name in _ABSENT or field.compound or field.derived:
+        if field.name in _ABSENT or field.compound or field.derived or field.type == "base64":
             continue
         position = len(fields)
         if field.name not in compounds:
