@@ -15,7 +15,7 @@ from crm_assets_tests.plugins.linked import Link, MakeLink
 
 def _calculating(make_link: MakeLink) -> Link:
     """Accounts and contacts, each with fields that are calculated from the other."""
-    link = make_link(objects=("Account", "Contact"), rows=20)
+    link = make_link(objects=("Account", "Contact"), rows=20, call_timeout=20)
     link.sandbox.schema("Account", "add", "Heads__c", type="double", rollup={"object": "Contact", "field": "AccountId"})
     for name, kind, formula in (
         ("Tier__c", "string", "Account.Rating"),

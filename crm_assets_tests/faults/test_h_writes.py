@@ -123,7 +123,7 @@ def test_F49_every_object_is_as_quick_as_any_other(link: Link) -> None:
 def test_F50_attachments_sync_with_all_but_their_bytes(make_link: MakeLink) -> None:
     """Attachments and content could not sync at all. They do, in both directions, by REST and by Bulk. A file is no
     value of a row: it is left out, which the asset says by name, and the run too if defs.yaml chooses it."""
-    link = make_link(objects=("Contact",), rows=5, settings={"Contact": {"write": False}})
+    link = make_link(objects=("Contact",), rows=5, settings={"Contact": {"write": False}}, call_timeout=20)
     spec = link.spec.objects["Contact"].model_copy(update={"write": True, "external_id": "Crm_Assets_Row_Id__c"})
     link.spec = link.spec.model_copy(update={"objects": {"Attachment": spec}})
     parent = min(link.sandbox.alive("Contact"))

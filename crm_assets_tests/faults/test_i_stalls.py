@@ -23,6 +23,7 @@ from crm_assets.events.health import health
 from crm_assets.mirror import sync as mirroring
 from crm_assets.store import inbox, loads
 from crm_assets.store.status import status
+from crm_assets_tests.faults.dying import Killed
 from crm_assets_tests.faults.kit import caught_up, equal, mirror, writes
 from crm_assets_tests.plugins.linked import Link, MakeLink
 from crm_assets_tests.plugins.sandbox import wait_until
@@ -183,41 +184,20 @@ def test_F64_a_table_that_does_not_fit_is_no_green_run(link: Link) -> None:
 
 _READER = """
 import sys
-from datetime import datetime
 from pathlib import Path
 from crm_assets import runtime
 from crm_assets.connections import ConnectionSpec
 from crm_assets.connectors.salesforce import reading
-from crm_assets.core.model import Window
 from crm_assets.mirror import sync as mirror
 from crm_assets.settings import Settings
 from crm_assets.store.database import Database
-url, home, spec, mode, *ends = sys.argv[1:]
+url, home, spec = sys.argv[1:]
 reading.BULK_ROWS, mirror.PART_ROWS = 20, 40
 db = Database(url)
 spec = ConnectionSpec.model_validate_json(spec)
 connection = runtime.open_connection(Settings(database_url=url, home=Path(home)), db, spec, "incremental")
-window = Window(*map(datetime.fromisoformat, ends)) if ends else None
-mirror.sync(db, Path(home), connection.connector, connection.objects["contact"], mode, window)
+mirror.sync(db, Path(home), connection.connector, connection.objects["contact"])
 """
-
-
-def _killed(link: Link, mode: str, *ends: str) -> None:
-    """A read of contacts by a process of its own, killed once two pages of it have landed and the third is slow."""
-    landed = "SELECT count(*) FROM crm_assets.load WHERE place IS NOT NULL AND kind = %s"
-    link.sandbox.faults({"kind": "slow", "path": "/results", "nth": 4, "times": 9})
-    spec = link.spec.model_copy(update={"options": {"bulk_threshold": 0}})
-    child = subprocess.Popen(
-        [sys.executable, "-c", _READER, link.db.url, str(link.home), spec.model_dump_json(), mode, *ends]
-    )
-    try:
-        wait_until(lambda: link.value(landed, mode), 60)
-    finally:
-        os.kill(child.pid, signal.SIGKILL)
-        child.wait()
-    link.sandbox.clear_faults()
-    # As if the time of its lease had passed.
-    link.rows("UPDATE crm_assets.cursor SET lease_until = clock_timestamp()")
 
 
 def test_F63_a_snapshot_that_is_killed_goes_on_where_it_stopped(
@@ -227,26 +207,42 @@ def test_F63_a_snapshot_that_is_killed_goes_on_where_it_stopped(
     part that landed, in the same window; nothing is read twice, and nothing is left out."""
     monkeypatch.setattr(reading, "BULK_ROWS", 20)
     monkeypatch.setattr(mirroring, "PART_ROWS", 40)
-    link = make_link(objects=("Contact",), rows=300)
+    link = make_link(objects=("Contact",), rows=300, call_timeout=20)
     link.connector.config.options["bulk_threshold"] = 0  # type: ignore[index]
     everything = set(link.sandbox.alive("Contact"))
     here = "SELECT id, _observed_at FROM salesforce.contact"
-    _killed(link, "full")
-    before = dict(link.rows(here))
-    assert len(before) == 40
-    report = link.sync("contact")
-    assert report.resumed and (report.rows_read, report.inserted) == (len(everything) - 40,) * 2
-    after = dict(link.rows(here))
-    assert after.keys() == everything and {one: after[one] for one in before} == before
+    # As if the time of the dead one's lease had passed.
+    passed = "UPDATE crm_assets.cursor SET lease_until = clock_timestamp()"
 
-    now = datetime.now(UTC)
+    link.sandbox.faults({"kind": "slow", "path": "/results", "nth": 4, "times": 9})
+    spec = link.spec.model_copy(update={"options": {"bulk_threshold": 0}}).model_dump_json()
+    child = subprocess.Popen([sys.executable, "-c", _READER, link.db.url, str(link.home), spec])
+    try:
+        wait_until(lambda: link.value("SELECT count(*) FROM crm_assets.load WHERE place IS NOT NULL"), 60)
+    finally:
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+    link.sandbox.clear_faults()
+    link.rows(passed)
+    before = dict(link.rows(here))
+    report = link.sync("contact")
+    assert report.resumed and (report.rows_read, report.inserted) == (len(everything) - len(before),) * 2
+    after = dict(link.rows(here))
+    assert len(before) == 40 and after.keys() == everything and {one: after[one] for one in before} == before
+
+    now, cursor = datetime.now(UTC), loads.read_cursor(link.db, "salesforce", "contact")
     slice_ = Window(now - timedelta(days=4000), now)
-    assert slice_.low is not None
-    _killed(link, "backfill", slice_.low.isoformat(), slice_.high.isoformat())
-    cursor = loads.read_cursor(link.db, "salesforce", "contact")
+
+    def die(rows: int) -> None:
+        if rows > 60:
+            raise Killed
+
+    with monkeypatch.context() as dead, pytest.raises(Killed):
+        dead.setattr(loads, "abandon", lambda *_: None)
+        link.sync("contact", "backfill", window=slice_, progress=die)
+    link.rows(passed)
     report = link.sync("contact", "backfill", window=slice_)
     assert report.resumed and report.rows_read == len(everything) - 40
-    assert report.unchanged == len(everything), "the part that landed before the kill counts"
     assert loads.read_cursor(link.db, "salesforce", "contact") == cursor, "the way forward is not a backfill's"
     assert {row[0] for row in link.rows(here)} == everything
 

@@ -17,7 +17,7 @@ def _rows(room: object, table: str) -> list[tuple[object, ...]]:
 
 def test_a_right_that_is_revoked_stops_one_object_or_one_column_and_is_shown(make_room: MakeRoom) -> None:
     """An object is hidden, and of another one a field (field-level security)."""
-    room = make_room(objects=("Account", "Contact", "Lead"), rows=40)
+    room = make_room(objects=("Account", "Contact", "Lead"), rows=40, call_timeout=20)
     link, sandbox = room.link, room.link.sandbox
     assert room.sync().success
     contacts, phones = _rows(room, "contact"), link.rows("SELECT id, phone FROM salesforce.account ORDER BY id")
