@@ -328,7 +328,7 @@ def test_both_directions_through_the_engine(make_netsuite: MakeNetsuite) -> None
             link.sync(table)
         # What happens in the second that a window ends with is the next one's.
         return link.value("SELECT memo FROM netsuite.sales_order WHERE id = %s", made) == "theirs" and not link.rows(
-            "SELECT FROM netsuite.customer WHERE id = %s", gone
+            "SELECT 1 FROM netsuite.customer WHERE id = %s", gone
         )
 
     wait_until(arrived, 20)

@@ -13,7 +13,7 @@ from crm_assets.connectors.salesforce import wide
 from crm_assets.connectors.salesforce.describe import to_object
 from crm_assets.core.model import Object
 from crm_assets.mirror.sync import sync
-from crm_assets.store import inbox
+from crm_assets.store import ddl, inbox
 from crm_assets_tests.faults.kit import caught_up, equal, mirror, writes
 from crm_assets_tests.plugins.linked import Link, MakeLink
 
@@ -119,8 +119,11 @@ def test_F41_a_stamp_that_cannot_be_filtered_by_is_no_cursor(link: Link) -> None
     assert without("SystemModstamp").version_field == "LastModifiedDate"
     none = without("SystemModstamp", "LastModifiedDate", "CreatedDate").version_field
     assert none is None
-    obj = replace(link.object("account"), version_field=none)
+    described = link.object("account")
+    obj = replace(described, version_field=none)
+    ddl.ensure_object(link.db, "salesforce", obj, write=True)
     report = sync(link.db, link.home, link.connector, obj)
+    ddl.ensure_object(link.db, "salesforce", described, write=True)
     assert report.mode == "full" and not report.partial
     assert report.rows_read >= len(link.sandbox.alive("Account"))
 
@@ -177,6 +180,7 @@ def test_F57_a_load_whose_later_page_fails_leaves_no_orphans(link: Link, monkeyp
     same pages come again once."""
     from crm_assets.connectors.salesforce import reading
 
+    assert not link.sync("account").partial, "a first load would keep its pages"
     monkeypatch.setattr(reading, "BULK_ROWS", 5)
     monkeypatch.setitem(link.connector.config.options, "bulk_threshold", 0)  # type: ignore[arg-type]
     name = uuid.uuid4().hex

@@ -85,7 +85,7 @@ def test_what_the_crm_undeletes_meanwhile_survives_the_approval(ten: Mirror) -> 
 def test_deletions_of_records_that_are_not_here_are_not_counted(ten: Mirror) -> None:
     ten.observe(*({"id": f"003n{n}", "v": 1, "_deleted": True} for n in range(20)))
     assert ten.apply().deleted == 0
-    assert ten.all("SELECT FROM crm_assets.guard") == []
+    assert ten.all("SELECT 1 FROM crm_assets.guard") == []
     assert ten.value("SELECT count(*) FROM crm_assets.tombstone") == 20
 
 
