@@ -27,6 +27,7 @@ BATCH = 5_000
 _ANALYZE_FROM = 500
 _REDESCRIBED = 3
 """How often within a pass the describe may change before the rest is left to the next one."""
+_RETURNS_OLD = 180000
 # Below deadlock_timeout (1 s): these small transactions give way before Postgres has to choose a victim.
 _LOCK_TIMEOUT = "300ms"
 
@@ -90,7 +91,7 @@ def _add(first: Applied, second: Applied) -> Applied:
 
 
 def _apply(db: Database, connection: str, obj: Object, batch: int) -> Applied:
-    statements = _statements(connection, obj)
+    statements = _statements(connection, obj, db.server_version >= _RETURNS_OLD)
     work = _Pass()
     try:
         _replies(db, statements, work)
@@ -124,9 +125,9 @@ def _apply(db: Database, connection: str, obj: Object, batch: int) -> Applied:
 
 
 @lru_cache(maxsize=256)
-def _statements(connection: str, obj: Object) -> ApplySql:
+def _statements(connection: str, obj: Object, returns_old: bool) -> ApplySql:
     """Generated once per describe; the statements themselves are built when first used."""
-    return ApplySql(connection, obj)
+    return ApplySql(connection, obj, returns_old)
 
 
 @contextmanager

@@ -51,10 +51,15 @@ def staged(fld: Field, alias: str = "s") -> sql.Composable:
 
 @dataclass(frozen=True)
 class ApplySql:
-    """Statements for ``connection`` and ``obj``; parameters are named (``lo``, ``hi``, ``loads``, …)."""
+    """Statements for ``connection`` and ``obj``; parameters are named (``lo``, ``hi``, ``loads``, …).
+
+    ``returns_old``: an UPDATE of this server gives the old row back (PostgreSQL 18). For an older one the row is joined
+    once more: the batch has locked it, so that its snapshot has the same.
+    """
 
     connection: str
     obj: Object
+    returns_old: bool = True
 
     @cached_property
     def mirror(self) -> sql.Composable:
@@ -274,11 +279,10 @@ class ApplySql:
             """WITH written AS (
                 UPDATE {mirror} m
                    SET {sets}{comma} _version = s._version, _observed_at = s._observed_at, _deleted_at = NULL
-                  FROM crm_assets_pick p JOIN {stage} s ON s._seq = p.seq
+                  FROM crm_assets_pick p JOIN {stage} s ON s._seq = p.seq {old}
                  WHERE m.row_id = p.row_id AND p.act IN ('write', 'first')
                    AND m.id >= %(lo)s AND m.id <= %(hi)s AND s.id >= %(lo)s AND s.id <= %(hi)s
-                RETURNING WITH (OLD AS crm_assets_old, NEW AS crm_assets_new)
-                       m.row_id, m.id, s._version::text AS version, s._source AS source,
+                RETURNING {returning} m.row_id, m.id, s._version::text AS version, s._source AS source,
                        crm_assets_old._deleted_at IS NOT NULL AS undeleted, {changed})
                INSERT INTO crm_assets.change (connection, object, op, row_id, id, old, new, version, source, process)
                SELECT {connection}, {object}, CASE WHEN undeleted THEN 'undelete' ELSE 'update' END, row_id, id,
@@ -287,7 +291,11 @@ class ApplySql:
                 WHERE undeleted OR new <> '{{}}'""",
             sets=sets,
             comma=comma,
-            changed=audit.old_and_new(self.obj.fields, "crm_assets_old", "crm_assets_new"),
+            old=sql.SQL("")
+            if self.returns_old
+            else statement("JOIN {m} crm_assets_old ON crm_assets_old.row_id = p.row_id", m=self.mirror),
+            returning=sql.SQL("WITH (OLD AS crm_assets_old)" if self.returns_old else ""),
+            changed=audit.old_and_new(self.obj.fields, "crm_assets_old", "m"),
         )
 
     @cached_property
@@ -301,7 +309,7 @@ class ApplySql:
                              AND NOT EXISTS (SELECT FROM crm_assets.tombstone t WHERE t.connection = {connection}
                                              AND t.object = {object} AND t.row_id = x.row_id)
                              AND NOT EXISTS (SELECT FROM {mirror} m WHERE m.row_id = x.row_id)
-                            THEN x.row_id ELSE uuidv7() END,
+                            THEN x.row_id ELSE crm_assets.uuidv7() END,
                        s.id, {values}{comma} s._version, s._observed_at
                   FROM crm_assets_pick p
                   JOIN {stage} s ON s._seq = p.seq
@@ -410,7 +418,7 @@ class ApplySql:
             """WITH gone AS (
                 INSERT INTO crm_assets.tombstone
                        (connection, object, row_id, id, "values", deleted_by, version, observed_at, approved)
-                SELECT {connection}, {object}, uuidv7(), p.id, to_jsonb(s) - {control}::text[], 'crm',
+                SELECT {connection}, {object}, crm_assets.uuidv7(), p.id, to_jsonb(s) - {control}::text[], 'crm',
                        s._version::text, s._observed_at,
                        -- The guard counts what leaves the mirror.
                        true

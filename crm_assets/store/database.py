@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime, time
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, LiteralString, cast
 
 import simplejson
@@ -72,6 +72,12 @@ class Database:
             row = conn.execute("SELECT clock_timestamp()").fetchone()
         assert row is not None
         return cast(datetime, row[0])
+
+    @cached_property
+    def server_version(self) -> int:
+        """As ``server_version_num``: 180000 is PostgreSQL 18.0."""
+        with self.transaction() as conn:
+            return conn.info.server_version
 
     def close(self) -> None:
         self.pool.close()

@@ -48,7 +48,7 @@ def mirror_table(connection: str, obj: Object) -> Table:
     return Table(
         obj.table,
         MetaData(),
-        Column("row_id", types.Uuid(), primary_key=True, server_default=text("uuidv7()")),
+        Column("row_id", types.Uuid(), primary_key=True, server_default=text("crm_assets.uuidv7()")),
         Column("id", types.Text(), unique=True),
         *(Column(f.column, _TYPES[f.type]()) for f in obj.fields),
         Column("_version", _TYPES[obj.version_type]()),

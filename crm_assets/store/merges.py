@@ -116,7 +116,7 @@ SELECT r.id, coalesce(min(c.at), r.survivor_id)
 
 _BURY_UNKNOWN = """
 INSERT INTO crm_assets.tombstone (connection, object, row_id, id, "values", deleted_by, approved)
-SELECT {connection}, {object}, uuidv7(), x.id, '{{}}', 'crm', true FROM crm_assets_merged x
+SELECT {connection}, {object}, crm_assets.uuidv7(), x.id, '{{}}', 'crm', true FROM crm_assets_merged x
  WHERE NOT EXISTS (SELECT FROM {mirror} m WHERE m.id = x.id)
 ON CONFLICT (connection, object, id) WHERE id IS NOT NULL DO NOTHING
 """
@@ -191,12 +191,12 @@ def _repoint(conn: Conn, q: ApplySql) -> set[str]:
         conn.execute(
             statement(
                 """WITH free AS (
-                       SELECT r.row_id, x.survivor_id
+                       SELECT r.row_id, x.id AS was, x.survivor_id AS is_now
                          FROM {referrer} r JOIN crm_assets_merged x ON x.id = r.{column}
                         ORDER BY r.row_id FOR NO KEY UPDATE OF r SKIP LOCKED),
                    moved AS (
-                       UPDATE {referrer} r SET {column} = free.survivor_id FROM free WHERE r.row_id = free.row_id
-                    RETURNING r.row_id, r.id, OLD.{column} AS was, NEW.{column} AS is_now)
+                       UPDATE {referrer} r SET {column} = free.is_now FROM free WHERE r.row_id = free.row_id
+                    RETURNING r.row_id, r.id, free.was, free.is_now)
                    INSERT INTO crm_assets.change (connection, object, op, row_id, id, old, new, process)
                    SELECT {connection}, {table}, 'update', row_id, id, jsonb_build_object({key}::text, was),
                           jsonb_build_object({key}::text, is_now), %s

@@ -112,7 +112,7 @@ class Mirror:
 
         ``step`` names a statement of a batch, or is a part of the text of another one.
         """
-        statement = getattr(apply_module._statements(CONNECTION, self.obj), step, None)
+        statement = getattr(apply_module._statements(CONNECTION, self.obj, True), step, None)
         plain = self.db
         fired: list[bool] = []
 

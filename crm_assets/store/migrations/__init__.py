@@ -12,7 +12,9 @@ from sqlalchemy.exc import ProgrammingError
 from crm_assets.core.errors import ConfigurationError
 from crm_assets.store.database import plain_url
 
-_OLDEST_SERVER = 180000
+_OLDEST_SERVER = 140000
+_SET_IS_A_RIGHT = 160000
+"""Before, every member of a role may act as it."""
 
 
 def upgrade(url: str) -> None:
@@ -28,13 +30,13 @@ def upgrade(url: str) -> None:
             version = int(connection.scalar(text("SHOW server_version_num")) or 0)
             if version < _OLDEST_SERVER:
                 raise ConfigurationError(
-                    f"the database server is PostgreSQL {version // 10000}; crm_assets needs 18 or newer "
-                    "(CRM_ASSETS_DATABASE_URL)"
+                    f"the database server is PostgreSQL {version // 10000}; crm_assets needs "
+                    f"{_OLDEST_SERVER // 10000} or newer (CRM_ASSETS_DATABASE_URL)"
                 )
             # One migration at a time per database; held by the session, so a killed process frees it.
             connection.execute(text("SELECT pg_advisory_lock(hashtext('crm_assets.migrations'))"))
             try:
-                _ensure_roles(connection)
+                _ensure_roles(connection, version)
                 connection.execute(text("CREATE SCHEMA IF NOT EXISTS crm_assets"))
                 connection.commit()
                 config.attributes["connection"] = connection
@@ -48,7 +50,7 @@ def upgrade(url: str) -> None:
         engine.dispose()
 
 
-def _ensure_roles(connection: object) -> None:
+def _ensure_roles(connection: object, version: int) -> None:
     from sqlalchemy.engine import Connection
 
     assert isinstance(connection, Connection)
@@ -56,11 +58,12 @@ def _ensure_roles(connection: object) -> None:
     present = set(connection.scalars(text("SELECT rolname FROM pg_roles WHERE rolname LIKE 'crm_assets_%'")))
     missing = [role for role in roles if role not in present]
     statements = [f"CREATE ROLE {role} NOLOGIN" for role in missing]
+    right, option = ("SET", " WITH SET TRUE") if version >= _SET_IS_A_RIGHT else ("MEMBER", "")
     can_set = connection.scalar(
         text("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'crm_assets_sync')")
-    ) and connection.scalar(text("SELECT pg_has_role(current_user, 'crm_assets_sync', 'SET')"))
+    ) and connection.scalar(text(f"SELECT pg_has_role(current_user, 'crm_assets_sync', '{right}')"))
     if not can_set:
-        statements.append("GRANT crm_assets_sync TO CURRENT_USER WITH SET TRUE")
+        statements.append(f"GRANT crm_assets_sync TO CURRENT_USER{option}")
     try:
         for line in statements:
             connection.execute(text(line))

@@ -13,6 +13,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    for part in ("tables", "outbox", "functions"):
+    for part in ("uuidv7", "tables", "outbox", "functions"):
         script = (Path(__file__).parent / f"r0001_{part}.sql").read_text(encoding="utf-8")
         op.get_bind().exec_driver_sql(script.replace("%", "%%"))
