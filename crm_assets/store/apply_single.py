@@ -359,9 +359,9 @@ def _give_way(conn: Conn, outbox_seq: int) -> None:
             conn.execute(
                 """INSERT INTO crm_assets.outbox
                        (connection, object, op, row_id, id, base, new, theirs, theirs_version, state, reason, actor,
-                        txid, created_at, split_of, settled_at)
+                        txid, created_at, sent_by, split_of, settled_at)
                    SELECT connection, object, op, row_id, id, base, new - (crm_assets.keys(new - %(lost)s::text[])),
-                          %(theirs)s, %(version)s, 'discarded', %(reason)s, actor, txid, created_at, place,
+                          %(theirs)s, %(version)s, 'discarded', %(reason)s, actor, txid, created_at, sent_by, place,
                           clock_timestamp()
                      FROM crm_assets.outbox WHERE seq = %(seq)s""",
                 {"lost": lost, "theirs": Jsonb(theirs), "version": version, "reason": reason, "seq": seq},

@@ -88,9 +88,9 @@ def _split(
     made = conn.execute(
         """INSERT INTO crm_assets.outbox
                (connection, object, op, row_id, id, base, new, theirs, theirs_version, state, reason, attempts,
-                actor, txid, created_at, split_of, settled_at)
+                actor, txid, created_at, sent_by, split_of, settled_at)
            SELECT connection, object, op, row_id, id, %(base)s, %(new)s, %(theirs)s, %(version)s, %(state)s, %(reason)s,
-                  attempts, actor, txid, created_at, place,
+                  attempts, actor, txid, created_at, sent_by, place,
                   CASE WHEN %(state)s = 'discarded' THEN clock_timestamp() END
              FROM crm_assets.outbox WHERE seq = %(seq)s RETURNING seq""",
         {

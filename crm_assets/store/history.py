@@ -19,6 +19,7 @@ def forget(
     """Until nothing old is left, or ``going`` says no. Any number of processes may do so at once."""
     portions = [partial(inbox.purge, connection=name, older_than=_KEPT) for name in connections]
     portions += [partial(activity.purge, older_than=_KEPT), partial(audit.purge, older_than=audit_kept)]
+    portions.append(partial(audit.purge_writes, older_than=audit_kept))
     for purge in portions:
         gone = 1
         while gone and going():

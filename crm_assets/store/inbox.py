@@ -69,10 +69,10 @@ def add(conn: Conn, connection: str, changes: Iterable[Change]) -> int:
            ON CONFLICT (connection, event_id) DO NOTHING""",
         (
             connection,
-            [change.event_id for change in ordered],
-            [snake(change.object) for change in ordered],
-            [change.record_id for change in ordered],
-            [change.change for change in ordered],
+            [_storable(change.event_id) for change in ordered],
+            [_storable(snake(change.object)) for change in ordered],
+            [_storable(change.record_id) for change in ordered],
+            [_storable(change.change) for change in ordered],
             [change.at for change in ordered],
         ),
     ).rowcount
@@ -87,8 +87,13 @@ def set_aside(conn: Conn, connection: str, unread: Unread) -> None:
         """INSERT INTO crm_assets.inbox (connection, event_id, object, record_id, change, state, reason, done_at)
            VALUES (%s, %s, %s, '', 'unreadable', 'failed', %s, clock_timestamp())
            ON CONFLICT (connection, event_id) DO NOTHING""",
-        (connection, unread.event_id, snake(unread.object), unread.reason),
+        (connection, *map(_storable, (unread.event_id, snake(unread.object), unread.reason))),
     )
+
+
+def _storable(text: str) -> str:
+    """What Postgres cannot hold is spelled out: one such event must not hold back those that come after it."""
+    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 
 def reread(conn: Conn, connection: str, table: str, ids: Iterable[str], reason: str) -> int:

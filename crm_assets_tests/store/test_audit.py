@@ -8,8 +8,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from crm_assets.core.conflict import Ruling
 from crm_assets.core.model import Source, Window
-from crm_assets.store import audit, history, loads, merges
+from crm_assets.store import audit, conflicts, history, loads, merges
 from crm_assets.store.worker import Worker
 from crm_assets_tests.store.kit import CONNECTION, Mirror, at
 
@@ -151,6 +152,38 @@ def test_old_changes_are_forgotten_in_portions(one: Mirror) -> None:
         )
     history.forget(one.db, ["salesforce"], timedelta(days=8, hours=1))
     assert one.value("SELECT count(*) FROM crm_assets.change") == 10
+
+
+def test_settled_writes_are_forgotten_and_what_waits_for_a_person_is_not(one: Mirror, worker: Worker) -> None:
+    one.seen({**_ADA, "id": "003b"}, {**_ADA, "id": "003c"})
+    update = "UPDATE salesforce.contact SET email = %s WHERE id = %s"
+    for record_id in ("003a", "003b", "003c"):
+        one.write(update, "1", record_id)
+    by_id = {write.id: write for write in one.claim(worker)}
+    one.settle(by_id["003a"], "confirmed", id="003a")
+    hold, crm = frozenset({"email"}), frozenset({"email"})
+    conflicts.settle(one.db, CONNECTION, one.obj, by_id["003b"], Ruling(crm=crm), {"email": "theirs"}, "v")
+    one.settle(by_id["003c"], "confirmed", id="003c")
+    one.all("DELETE FROM crm_assets.floor")
+    one.write(update, "2", "003c")
+    (write,) = one.claim(worker)
+    conflicts.settle(one.db, CONNECTION, one.obj, write, Ruling(hold=hold), {"email": "theirs"}, "v")
+    one.all("UPDATE crm_assets.outbox SET created_at = created_at - interval '9 days'")
+    history.forget(one.db, ["salesforce"], timedelta(days=8))
+    assert len(one.outbox()) == 4, "settled just now"
+    one.all("UPDATE crm_assets.outbox SET settled_at = settled_at - interval '9 days' WHERE settled_at IS NOT NULL")
+    history.forget(one.db, ["salesforce"], timedelta(days=8))
+    assert [(o["id"], o["state"]) for o in one.outbox()] == [("003c", "confirmed"), ("003c", "conflict")]
+    assert [c["id"] for c in one.all("SELECT id FROM crm_assets.conflict")] == ["003c"]
+
+
+def test_what_is_split_off_a_write_names_who_sent_it(one: Mirror, worker: Worker) -> None:
+    one.write("UPDATE salesforce.contact SET email = 'ours', last_name = 'Ours' WHERE id = '003a'")
+    with audit.acting_as("relay 7"):
+        (write,) = one.claim(worker)
+    ruling = Ruling(hold=frozenset({"email"}))
+    conflicts.settle(one.db, CONNECTION, one.obj, write, ruling, {"email": "theirs"}, "v")
+    assert sorted(_told(one, "state", "process")) == [("conflict", "relay 7"), ("sending", "relay 7")]
 
 
 def test_a_reader_may_ask(one: Mirror) -> None:

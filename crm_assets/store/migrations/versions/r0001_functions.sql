@@ -145,10 +145,10 @@ BEGIN
         -- The fields the CRM won leave the write and are kept as a discarded row of their own.
         INSERT INTO crm_assets.outbox
             (connection, object, op, row_id, id, base, new, theirs, theirs_version, state, reason, actor, txid,
-             created_at, settled_at, split_of)
+             created_at, settled_at, sent_by, split_of)
         VALUES (o.connection, o.object, o.op, o.row_id, o.id, o.base, o.new - crm_assets.keys(mine), o.theirs,
                 o.theirs_version, 'discarded', 'conflict resolved for the CRM', o.actor, o.txid,
-                o.created_at, clock_timestamp(), o.place)
+                o.created_at, clock_timestamp(), o.sent_by, o.place)
         RETURNING outbox.seq INTO lost;
         PERFORM crm_assets.reply(lost);
         IF o.id IS NOT NULL THEN
@@ -238,6 +238,8 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA crm_assets FROM PUBLIC;
+-- The default of every row_id: whoever may insert a row may have one.
+GRANT EXECUTE ON FUNCTION crm_assets.uuidv7 TO PUBLIC;
 GRANT USAGE ON SCHEMA crm_assets TO crm_assets_reader, crm_assets_writer, crm_assets_sync;
 GRANT SELECT ON ALL TABLES IN SCHEMA crm_assets TO crm_assets_reader, crm_assets_writer;
 GRANT EXECUTE ON FUNCTION crm_assets.retry, crm_assets.confirm, crm_assets.discard, crm_assets.resolve, crm_assets.approve,
