@@ -172,8 +172,10 @@ def _batch(db: Database, q: ApplySql, after: str, size: int, work: _Pass) -> tup
         scope |= {"lo": bounds[0], "hi": bounds[1]}
         picked = conn.execute(q.pick, scope).rowcount
         if picked >= _ANALYZE_FROM:
-            # Without statistics a temporary table is planned as if it were tiny, and the joins below as scans.
+            # Without statistics a temporary table is planned as if it were tiny, and the joins below as scans. So is a
+            # stage that was counted while it was empty.
             conn.execute("ANALYZE crm_assets_pick")
+            conn.execute("SELECT crm_assets.count_stage(%s, %s, %s)", (q.connection, q.obj.table, picked))
         conn.execute(q.ties, scope)
         conn.execute(q.find, scope)
         conn.execute(q.lock, scope)

@@ -134,3 +134,18 @@ def test_a_record_found_alive_after_it_was_not_found_is_alive(mirror: Mirror) ->
 def test_numbers_keep_their_digits_and_lose_arrows_zeros(mirror: Mirror) -> None:
     mirror.seen({**_ADA, "amount": 12})
     assert mirror.value("SELECT amount::text FROM salesforce.contact") == "12"
+
+
+def test_a_stage_that_was_counted_empty_is_counted_again_before_a_large_batch(mirror: Mirror) -> None:
+    """Autovacuum comes by when nothing waits. Planned for no rows, a batch takes quadratic time."""
+    stage = """INSERT INTO salesforce_stage.contact (_source, _observed_at, id, _version, _deleted, last_name)
+               SELECT 'list', clock_timestamp(), 'x' || n, %s, false, %s FROM generate_series(1, 3000) n"""
+    mirror.all(stage, at(1), "old")
+    assert mirror.apply().inserted == 3000
+    mirror.all("ANALYZE salesforce_stage.contact, salesforce.contact")
+    counted = "SELECT reltuples FROM pg_class WHERE oid = 'salesforce_stage.contact'::regclass"
+    assert mirror.value(counted) == 0
+    mirror.all(stage, at(2), "new")
+    # Within the statement timeout of 20 s, which it passes by far otherwise.
+    assert mirror.apply().updated == 3000
+    assert mirror.value(counted) == 3000
