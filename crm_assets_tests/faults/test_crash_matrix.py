@@ -7,7 +7,6 @@ nothing made twice. The short form takes steps evenly spaced, the long one takes
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 import tempfile
@@ -33,6 +32,7 @@ from crm_assets.store.database import Database
 from crm_assets.store.embedded import EmbeddedPostgres
 from crm_assets.writeback.drain import drain
 from crm_assets_tests.faults import failpoints
+from crm_assets_tests.faults.children import PROCESSES
 from crm_assets_tests.plugins.linked import CREDENTIALS, Link, connection_spec
 from crm_assets_tests.plugins.postgres import QUICK, new_database, new_home
 from crm_assets_tests.plugins.sandbox import MakeSandbox, wait_until
@@ -41,15 +41,6 @@ from crm_assets_tests.plugins.telling import Tell
 WORKS = ("sync", "full", "first", "events", "writeback")
 KILLS = {"sync": 5, "full": 5, "first": 4, "events": 4, "writeback": 7}
 """How many steps of each work the short form takes."""
-
-_PROCESSES = multiprocessing.get_context("forkserver")
-# What every child needs is imported once, in the server that they are forked from.
-_PROCESSES.set_forkserver_preload(
-    [
-        *("pytest", "dlt", "dlt.destinations", "psycopg2", "adbc_driver_postgresql.dbapi"),
-        *("crm_assets.connectors.salesforce", "crm_assets_tests.faults.test_crash_matrix"),
-    ]
-)
 
 
 def work(kind: str, url: str, home: str, spec: str, kill_at: int, victim: int, told: Connection) -> None:
@@ -78,8 +69,8 @@ def run(link: Link, kind: str, kill_at: int = 0, victim: int = 0) -> list[str]:
     if kind == "first":
         # A mirror that was never complete is loaded in another way.
         link.rows("UPDATE crm_assets.cursor SET cursor = NULL")
-    ours, theirs = _PROCESSES.Pipe(duplex=False)
-    process = _PROCESSES.Process(
+    ours, theirs = PROCESSES.Pipe(duplex=False)
+    process = PROCESSES.Process(
         target=work,
         args=(kind, link.db.url, str(link.home), link.spec.model_dump_json(), kill_at, victim, theirs),
     )
