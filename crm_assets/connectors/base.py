@@ -246,6 +246,17 @@ class Conditional(Protocol):
 
 
 @runtime_checkable
+class Nesting(Protocol):
+    """What a connector offers besides if its vendor creates a record together with what lives within it (an order with
+    its lines). Found by ``isinstance``. ``write`` honours ``Mutation.within``: all of it is one call, done as a whole
+    or not at all, and those outcomes of what is within that are known stand among the others."""
+
+    def nested(self, obj: Object) -> Collection[str]:
+        """API names of the objects whose records a create of this object may carry."""
+        ...
+
+
+@runtime_checkable
 class Inspecting(Protocol):
     """What a connector offers besides if its vendor tells more about an account than describes show. Found by
     ``isinstance``."""

@@ -340,6 +340,16 @@ class Mutation:
     if_version: str | None = None
     """Do nothing if the record's version is no longer this one. Only where a call carries a single record and the
     vendor offers such a condition; a connector without one ignores it."""
+    within: tuple[Within, ...] = ()
+    """Of a create: records that are to be made within it, in the same call. Only for a connector that offers it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """Creates of records that exist only within another one, which is created with them."""
+
+    obj: Object
+    mutations: tuple[Mutation, ...]
 
 
 class Result(StrEnum):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from crm_assets.core.model import Object, Op
+from crm_assets.core.values import as_row_id
 from crm_assets.store import audit, guards, references
 from crm_assets.store.database import Conn, Database, statement
 from crm_assets.store.worker import LOCK_CLASS, Worker
@@ -114,29 +115,66 @@ def claim(
         writes = _identify(conn, connection, obj, writes)
         writes = references.resolve(conn, connection, obj, writes)
         writes = _in_turn(conn, connection, obj, writes)
-        if writes:
-            conn.execute(
-                """UPDATE crm_assets.outbox o
-                      SET state = 'sending', claimed_by = %s, sent_by = %s, lease_until = clock_timestamp() + %s,
-                          sent_at = clock_timestamp(), claimed_at = clock_timestamp(),
-                          echo_until = clock_timestamp() + %s, attempts = attempts + 1,
-                          op = w.op, id = w.id, base = w.base, new = w.new, waiting_for = NULL, waits_on = NULL
-                     FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::jsonb[], %s::jsonb[])
-                          AS w (seq, op, id, base, new)
-                    WHERE o.seq = w.seq""",
-                (
-                    worker.name,
-                    audit.process(),
-                    lease,
-                    lease + settle_time,
-                    [w.seq for w in writes],
-                    [w.op for w in writes],
-                    [w.id for w in writes],
-                    [None if w.op is Op.CREATE else Jsonb(dict(w.base)) for w in writes],
-                    [None if w.op is Op.DELETE else Jsonb(dict(w.new)) for w in writes],
-                ),
-            )
+        _take(conn, worker, writes, lease, settle_time)
     return writes
+
+
+def _take(conn: Conn, worker: Worker, writes: Sequence[Write], lease: timedelta, settle_time: timedelta) -> None:
+    if not writes:
+        return
+    conn.execute(
+        """UPDATE crm_assets.outbox o
+              SET state = 'sending', claimed_by = %s, sent_by = %s, lease_until = clock_timestamp() + %s,
+                  sent_at = clock_timestamp(), claimed_at = clock_timestamp(),
+                  echo_until = clock_timestamp() + %s, attempts = attempts + 1,
+                  op = w.op, id = w.id, base = w.base, new = w.new, waiting_for = NULL, waits_on = NULL
+             FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::jsonb[], %s::jsonb[])
+                  AS w (seq, op, id, base, new)
+            WHERE o.seq = w.seq""",
+        (
+            worker.name,
+            audit.process(),
+            lease,
+            lease + settle_time,
+            [w.seq for w in writes],
+            [w.op for w in writes],
+            [w.id for w in writes],
+            [None if w.op is Op.CREATE else Jsonb(dict(w.base)) for w in writes],
+            [None if w.op is Op.DELETE else Jsonb(dict(w.new)) for w in writes],
+        ),
+    )
+
+
+def claim_within(
+    db: Database,
+    connection: str,
+    obj: Object,
+    worker: Worker,
+    parents: Sequence[UUID],
+    lease: timedelta,
+    settle_time: timedelta = timedelta(0),
+) -> dict[UUID, list[Write]]:
+    """Claim the creates of records within rows that are being created, by the row: they go out in one call with it.
+
+    Those that wait for another record's id stay, and follow when they can.
+    """
+    assert obj.parent_column is not None
+    with db.transaction() as conn:
+        rows = conn.execute(
+            """SELECT o.seq, o.op, o.row_id, o.id, '{}'::jsonb, o.new, o.created_at, o.attempts
+                 FROM crm_assets.outbox o
+                WHERE o.connection = %s AND o.object = %s AND o.state = 'pending' AND o.op = 'create'
+                  AND o.guard_id IS NULL AND o.new ->> %s = ANY (%s)
+                ORDER BY o.seq FOR UPDATE SKIP LOCKED""",
+            (connection, obj.table, obj.parent_column, [str(row_id) for row_id in parents]),
+        ).fetchall()
+        writes = _fold(conn, connection, obj, [Write(r[0], Op(r[1]), *r[2:]) for r in rows])
+        writes = references.resolve(conn, connection, obj, writes, known=obj.parent_column)
+        _take(conn, worker, writes, lease, settle_time)
+    found: dict[UUID, list[Write]] = defaultdict(list)
+    for write in writes:
+        found[UUID(write.new[obj.parent_column])].append(write)
+    return found
 
 
 def _earliest(conn: Conn, connection: str, obj: Object, limit: int) -> list[Write]:
@@ -309,6 +347,32 @@ def unknowns(db: Database, connection: str, obj: Object, limit: int) -> list[Wri
             (connection, obj.table, limit),
         ).fetchall()
     return sorted((Write(r[0], Op(r[1]), *r[2:]) for r in rows), key=lambda w: w.seq)
+
+
+@dataclass(frozen=True, slots=True)
+class ParentCreate:
+    """The create of the row that a record lives within: its state, the id it has by now, and when it was taken."""
+
+    state: str
+    id: str | None
+    claimed_at: datetime | None
+
+
+def parent_create(db: Database, connection: str, obj: Object, write: Write) -> ParentCreate | None:
+    """The create of the parent that a write names by its row_id; None if it names an id, or a row never created."""
+    value = write.new.get(obj.parent_column or "")
+    row_id = as_row_id(value) if isinstance(value, str) else None
+    if row_id is None:
+        return None
+    with db.transaction() as conn:
+        row = conn.execute(
+            """SELECT o.state, o.id, o.claimed_at
+                 FROM crm_assets.outbox o JOIN crm_assets.object d USING (connection, object)
+                WHERE o.connection = %s AND d.name = ANY (%s) AND o.row_id = %s AND o.op = 'create'
+                ORDER BY o.seq DESC LIMIT 1""",
+            (connection, list(obj.by_name[obj.parent or ""].reference_to), row_id),
+        ).fetchone()
+    return ParentCreate(*row) if row else None
 
 
 def hand_over(db: Database, write: Write, reason: str) -> None:

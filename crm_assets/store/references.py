@@ -31,9 +31,10 @@ class _Parent:
     new: Mapping[str, Any]
 
 
-def resolve(conn: Conn, connection: str, obj: Object, writes: Sequence[Write]) -> list[Write]:
-    """The writes that can be sent now, with ids in their references. The others have been told why not."""
-    columns = {fld.column: fld for fld in obj.fields if fld.reference_to}
+def resolve(conn: Conn, connection: str, obj: Object, writes: Sequence[Write], known: str | None = None) -> list[Write]:
+    """The writes that can be sent now, with ids in their references. The others have been told why not. ``known`` is a
+    column whose reference needs none: the record is created together with the one it names."""
+    columns = {fld.column: fld for fld in obj.fields if fld.reference_to and fld.column != known}
     kept = _survivors(conn, connection, {w.new[c] for w in writes for c in columns if isinstance(w.new.get(c), str)})
     result = []
     for write in writes:

@@ -5,7 +5,7 @@ The relay calls it in milliseconds, Dagster in runs; both may do so at once, bec
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from datetime import timedelta
 
@@ -16,6 +16,7 @@ from crm_assets.store import outbox
 from crm_assets.store.database import Database
 from crm_assets.store.worker import Worker
 from crm_assets.writeback import waves
+from crm_assets.writeback.carried import carry
 from crm_assets.writeback.order import parents_first
 from crm_assets.writeback.report import WritebackReport
 from crm_assets.writeback.resolve import resolve_unknown
@@ -59,7 +60,7 @@ def drain(
                     report.stopped = str(error)
             left = limit
             for obj in chosen:
-                left = _drain_object(db, connector, obj, own, report, left)
+                left = _drain_object(db, connector, objects.values(), obj, own, report, left)
         except QuotaExhausted as error:
             report.stopped = str(error)
     report.api_calls = connector.gate.calls - before
@@ -67,7 +68,13 @@ def drain(
 
 
 def _drain_object(
-    db: Database, connector: Connector, obj: Object, worker: Worker, report: WritebackReport, left: int | None
+    db: Database,
+    connector: Connector,
+    objects: Collection[Object],
+    obj: Object,
+    worker: Worker,
+    report: WritebackReport,
+    left: int | None,
 ) -> int | None:
     connection = connector.config.name
     while left is None or left > 0:
@@ -80,7 +87,7 @@ def _drain_object(
         if left is not None:
             left -= len(writes)
         try:
-            send(db, connector, obj, writes, report)
+            send(db, connector, obj, writes, report, carry(db, connector, objects, obj, worker, writes, lease))
         except QuotaExhausted:
             raise
         except (RetriableError, RejectedError, ObjectUnavailable) as error:

@@ -7,6 +7,7 @@ passed it still may, so only then is the write sent again. Anything else is a co
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from crm_assets.connectors.base import Connector
@@ -56,7 +57,15 @@ def _searched(db: Database, connector: Connector, obj: Object, writes: Sequence[
     most once: looked for when nothing can be under way any more, and confirmed by the one record it can have made."""
     result = []
     for write in writes:
-        if not _over(db, connector, write, connector.settle_time):
+        parent = outbox.parent_create(db, connector.config.name, obj, write)
+        if parent is not None and parent.id is None:
+            if parent.state not in ("sending", "unknown"):
+                result.append(Settlement(write, "pending", reason="the record it lives within never arrived"))
+            continue
+        if parent is not None:
+            # It went out in one call with the parent, which arrived as a whole.
+            write = replace(write, new={**write.new, str(obj.parent_column): parent.id})
+        elif not _over(db, connector, write, connector.settle_time):
             continue
         if obj.natural_key:
             result.append(Settlement(write, "pending", reason="sent again: its natural key makes it one record"))
@@ -66,7 +75,10 @@ def _searched(db: Database, connector: Connector, obj: Object, writes: Sequence[
         # What earlier ones of this very round were confirmed with is taken, too.
         taken = outbox.created(db, connector.config.name, obj.table, found) | {s.id for s in result}
         candidates = sorted(found - taken)
-        if len(candidates) == 1:
+        if parent is not None and parent.claimed_at and write.claimed_at and parent.claimed_at > write.claimed_at:
+            result.append(Settlement(write, "pending", reason="the call that carried it never arrived"))
+        elif len(candidates) == 1 or (candidates and parent is not None):
+            # Alike, and made by one call: it does not matter which is which.
             result.append(Settlement(write, "confirmed", id=candidates[0], reason="found by its values"))
         else:
             outbox.hand_over(

@@ -12,21 +12,33 @@ from crm_assets.connectors.base import Conditional, Connector
 from crm_assets.core.conflict import Ruling, changed_since, judge, rule, rule_delete
 from crm_assets.core.errors import CrmAssetsError, ObjectUnavailable, RejectedError, RetriableError
 from crm_assets.core.model import Mutation, Object, Op, Outcome, Policy, Result
-from crm_assets.core.preflight import problems
 from crm_assets.core.values import from_json, record_from_json, record_to_json
 from crm_assets.store import conflicts, merges, outbox
 from crm_assets.store.database import Database
 from crm_assets.store.settle import Settlement, settle
 from crm_assets.store.write import Write
 from crm_assets.writeback import theirs, waves
+from crm_assets.writeback.carried import Carried
 from crm_assets.writeback.report import WritebackReport
+from crm_assets.writeback.unsendable import unsendable
 
 _LONGEST_PAUSE = timedelta(minutes=5)
 _UNREADABLE = "the CRM's record is set aside (see crm_assets.drift); it cannot be compared before it is written"
 
 
-def send(db: Database, connector: Connector, obj: Object, writes: Sequence[Write], report: WritebackReport) -> None:
-    """Bring claimed writes to an end: each is settled when this returns. Calls of one operation go out side by side.
+NOTHING = Carried()
+
+
+def send(
+    db: Database,
+    connector: Connector,
+    obj: Object,
+    writes: Sequence[Write],
+    report: WritebackReport,
+    carried: Carried = NOTHING,
+) -> None:
+    """Bring claimed writes to an end: each is settled when this returns, and with it what it carries. Calls of one
+    operation go out side by side.
 
     RetriableError and ObjectUnavailable pass on after the writes went back to ``pending``: the call itself could not
     be made, so nothing was done.
@@ -36,8 +48,9 @@ def send(db: Database, connector: Connector, obj: Object, writes: Sequence[Write
     try:
         if obj.external_id is not None:
             left = [_with_row_id(obj, write) for write in left]
-        refused = [Settlement(write, "rejected", reason=reason) for write, reason in _unsendable(obj, left)]
+        refused = [Settlement(write, "rejected", reason=reason) for write, reason in unsendable(obj, left)]
         _settle(db, connection, obj, refused, report)
+        carried.settle(db, connection, refused, {}, report)
         left = _without(left, [settled.write for settled in refused])
         if _sent_unchanged(db, connector, obj, left, report):
             return
@@ -47,7 +60,9 @@ def send(db: Database, connector: Connector, obj: Object, writes: Sequence[Write
         for op in (Op.CREATE, Op.UPDATE, Op.DELETE):
             groups = waves.parts([w for w in ready if w.op is op], connector.max_write)
             faults = []
-            for group, sent in waves.side_by_side(lambda some: _send(db, connector, obj, some, report), groups):
+            for group, sent in waves.side_by_side(
+                lambda some: _send(db, connector, obj, some, report, carried=carried), groups
+            ):
                 if isinstance(sent, CrmAssetsError):
                     faults.append(sent)
                 else:
@@ -58,15 +73,12 @@ def send(db: Database, connector: Connector, obj: Object, writes: Sequence[Write
         # Raised only where certainly nothing was sent: these writes wait, they are not lost.
         delay = error.retry_after if isinstance(error, RetriableError) else None
         permanent = isinstance(error, RejectedError)
-        settle(
-            db,
-            connection,
-            obj,
-            [
-                Settlement(w, "pending", reason=str(error), retry_after=delay or _pause(w.attempts + 4 * permanent))
-                for w in left
-            ],
-        )
+        waiting = [
+            Settlement(w, "pending", reason=str(error), retry_after=delay or _pause(w.attempts + 4 * permanent))
+            for w in left
+        ]
+        settle(db, connection, obj, waiting)
+        carried.settle(db, connection, waiting, {}, report)
         raise
 
 
@@ -98,27 +110,32 @@ def _send(
     group: Sequence[Write],
     report: WritebackReport,
     if_version: str | None = None,
+    carried: Carried = NOTHING,
 ) -> bool:
     """One call. A batch that is refused as a whole is halved until the write that the CRM cannot take stands alone.
     False, with nothing settled: the record of a lone write is not of the version ``if_version`` any more."""
     try:
-        outcomes = connector.write(obj, [_mutation(obj, w, if_version) for w in group])
+        outcomes = connector.write(obj, [_mutation(obj, w, if_version, carried) for w in group])
     except ObjectUnavailable:
         raise
     except RejectedError as error:
         if len(group) == 1:
-            _settle(db, connector.config.name, obj, [Settlement(group[0], "rejected", reason=str(error))], report)
+            refused = [Settlement(group[0], "rejected", reason=str(error))]
+            _settle(db, connector.config.name, obj, refused, report)
+            carried.settle(db, connector.config.name, refused, {}, report)
             return True
         middle = len(group) // 2
         for half in (group[:middle], group[middle:]):
-            _send(db, connector, obj, half, report)
+            _send(db, connector, obj, half, report, carried=carried)
         return True
     if if_version is not None and [outcome.result for outcome in outcomes] == [Result.CHANGED]:
         return False
     report.add(obj.table, sent=len(group))
     by_seq = {outcome.seq: outcome for outcome in outcomes}
     connection = connector.config.name
-    _settle(db, connection, obj, [_settlement(db, connection, obj, w, by_seq.get(w.seq)) for w in group], report)
+    settlements = [_settlement(db, connection, obj, w, by_seq.get(w.seq)) for w in group]
+    _settle(db, connection, obj, settlements, report)
+    carried.settle(db, connection, settlements, by_seq, report)
     return True
 
 
@@ -137,22 +154,6 @@ def _needs_look(obj: Object, write: Write) -> bool:
     if write.op is Op.DELETE:
         return obj.rules.conflict is not Policy.PRODUCT_WINS
     return any(obj.rules.policy(column) is not Policy.PRODUCT_WINS for column in write.new)
-
-
-def _unsendable(obj: Object, writes: Sequence[Write]) -> list[tuple[Write, str]]:
-    """Writes that the CRM would refuse for certain, with the reason; no call is spent on them."""
-    refused = []
-    for write in writes:
-        try:
-            values = record_from_json(obj, write.new)
-        except (ValueError, ArithmeticError) as error:
-            refused.append((write, f"not sent: {error}"))
-            continue
-        gone = {column: None for column in write.new if column not in obj.by_column}
-        reasons = problems(obj, write.op, {**values, **gone})
-        if reasons:
-            refused.append((write, f"not sent: {'; '.join(reasons)}"))
-    return refused
 
 
 def _compare(
@@ -238,8 +239,9 @@ def why_gone(db: Database, connection: str, obj: Object, write: Write) -> str:
     return f"the record was merged into {kept} in the CRM" if kept else "the record is deleted in the CRM"
 
 
-def _mutation(obj: Object, write: Write, if_version: str | None = None) -> Mutation:
-    return Mutation(write.seq, write.op, write.row_id, write.id, record_from_json(obj, write.new), if_version)
+def _mutation(obj: Object, write: Write, if_version: str | None, carried: Carried) -> Mutation:
+    values = record_from_json(obj, write.new)
+    return Mutation(write.seq, write.op, write.row_id, write.id, values, if_version, carried.within(write))
 
 
 def _settlement(db: Database, connection: str, obj: Object, write: Write, outcome: Outcome | None) -> Settlement:

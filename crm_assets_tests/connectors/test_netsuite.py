@@ -25,6 +25,7 @@ from crm_assets.connectors.netsuite.webhook import told_as
 from crm_assets.core.errors import ConfigurationError, QuotaExhausted, RejectedError, SchemaChanged
 from crm_assets.core.model import FieldType, Mutation, Object, Op, Result, Value, Window
 from crm_assets_tests.contract.crms import NETSUITE, Gate
+from crm_assets_tests.plugins.linked import Link
 from crm_assets_tests.plugins.netsuite import CREDENTIALS, MakeNetsuite, environment
 from crm_assets_tests.plugins.sandbox import Sandbox, wait_until
 
@@ -400,3 +401,64 @@ def test_a_create_whose_reply_is_lost_arrives_once(make_netsuite: MakeNetsuite) 
     made = [key for key, fields in link.sandbox.alive("customer").items() if fields["companyName"] == "Lost"]
     assert made == [link.value("SELECT id FROM netsuite.customer WHERE row_id = %s", row)]
     assert link.sandbox.alive("customer")[one]["phone"] == "020 7946 0005"
+
+
+def _order(link: Link, memo: str, *lines: tuple[str, int]) -> str:
+    """A new order of the product's with its lines, in one transaction; its row_id."""
+    with link.db.transaction() as conn:
+        row = conn.execute(
+            "INSERT INTO netsuite.sales_order (entity, memo) VALUES (%s, %s) RETURNING row_id::text",
+            (link.value("SELECT id FROM netsuite.customer ORDER BY id LIMIT 1"), memo),
+        ).fetchone()
+        assert row is not None
+        for item, quantity in lines:
+            conn.execute(
+                "INSERT INTO netsuite.sales_order_item (parent_id, item, quantity, rate) VALUES (%s, %s, %s, 2)",
+                (row[0], item, quantity),
+            )
+    return str(row[0])
+
+
+def test_an_order_is_created_with_its_lines_in_one_call(make_netsuite: MakeNetsuite) -> None:
+    """Many accounts refuse an order without lines. What the call's fate is, is that of the lines."""
+    link = make_netsuite("customer", "salesOrder", "salesOrder_item", "item")
+    for table in link.connection.objects:
+        link.sync(table)
+    box = link.sandbox
+    box.control("POST", "/preferences", {"empty_orders": False})
+    item, other = (row[0] for row in link.rows("SELECT id FROM netsuite.item ORDER BY id LIMIT 2"))
+
+    def settled(row_id: str) -> dict[int, str]:
+        """Quantities of the order's lines by their number, as the mirror and the CRM have them alike."""
+        link.settle(30)
+        made = link.value("SELECT id FROM netsuite.sales_order WHERE row_id::text = %s", row_id)
+        rows = link.rows("SELECT id, quantity FROM netsuite.sales_order_item WHERE parent_id = %s", made)
+        shown = {line["line"]: line["quantity"] for line in box.alive("salesOrder")[made]["item"]}
+        assert {int(key.partition(":")[2]): value for key, value in rows} == shown
+        return shown
+
+    # Two of the lines are alike: which is which does not matter.
+    assert settled(_order(link, "one call", (item, 3), (other, 1), (item, 3))) == {1: 3, 2: 1, 3: 3}
+    writes = [api for api, n in box.calls()["by_api"].items() if api == "record_write" for _ in range(n)]
+    assert len(writes) == 1 and link.states() == {"confirmed": 4}
+
+    # A reply that is lost: the order is found by its external id, and the lines within it by their values.
+    box.faults({"kind": "timeout_after", "path": "/record/v1/salesOrder", "method": "PUT"})
+    assert settled(_order(link, "lost reply", (item, 5), (item, 5), (other, 6))) == {1: 5, 2: 5, 3: 6}
+    # A call that never arrives: all of it is sent again.
+    box.faults({"kind": "timeout_before", "path": "/record/v1/salesOrder", "method": "PUT"})
+    assert settled(_order(link, "lost call", (item, 7), (other, 8))) == {1: 7, 2: 8}
+    # Refused for the number of calls: nothing was done, and it goes out again.
+    box.faults({"kind": "429", "path": "/record/v1/salesOrder", "method": "PUT"})
+    assert settled(_order(link, "refused", (item, 9))) == {1: 9}
+    assert set(link.states()) == {"confirmed"}
+
+    # What NetSuite refuses it refuses as a whole, and says so for each.
+    bare = _order(link, "no lines")
+    bad = _order(link, "a bad line", (item, 1), ("999999", 1))
+    link.settle()
+    reasons = dict(link.rows("SELECT seq, reason FROM crm_assets.outbox WHERE state = 'rejected'"))
+    assert link.states()["rejected"] == 4 and any("at least one line" in reason for reason in reasons.values())
+    for row_id in (bare, bad):
+        assert link.value("SELECT id FROM netsuite.sales_order WHERE row_id::text = %s", row_id) is None
+    assert {"no lines", "a bad line"}.isdisjoint(order["memo"] for order in box.alive("salesOrder").values())

@@ -86,7 +86,12 @@ class NetsuiteConnector:
     def write(self, obj: Object, mutations: Sequence[Mutation]) -> Sequence[Outcome]:
         if obj.parent is not None:
             return self._lines.write(obj, mutations)
-        return writing.write(self._client, obj, mutations)
+        outcomes = writing.write(self._client, obj, mutations)
+        return [*outcomes, *self._lines.made_within(mutations, outcomes)]
+
+    def nested(self, obj: Object) -> Collection[str]:
+        kind = kinds.kind_of(obj.name)
+        return [kinds.lines_name(kind, sublist) for sublist in kind.lines]
 
     def _room(self, obj: Object) -> Records | Lines:
         return self._lines if obj.parent is not None else self._records

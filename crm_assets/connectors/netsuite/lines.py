@@ -6,6 +6,7 @@ that a query could rely on, but its transaction does; so lines are read from the
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -22,10 +23,12 @@ from crm_assets.connectors.netsuite.equality import same
 from crm_assets.connectors.netsuite.kinds import Kind, lines_of
 from crm_assets.connectors.netsuite.records import AT_ONCE, Records, pages
 from crm_assets.connectors.netsuite.suiteql import Query
-from crm_assets.connectors.netsuite.writing import body_of, one_by_one
+from crm_assets.connectors.netsuite.writing import body_of, line_of, one_by_one
 from crm_assets.core.errors import CrmAssetsError, ObjectUnavailable, RejectedError, SchemaChanged, UnknownOutcome
 from crm_assets.core.model import Field, FieldType, Mutation, Object, Op, Outcome, Page, Result, Value, Window
 from crm_assets.core.naming import columns, snake
+
+log = logging.getLogger(__name__)
 
 PARENT, LINE = "parent_id", "line"
 _TABLE = "transactionline"
@@ -132,14 +135,13 @@ class Lines:
         """A line is written as a part of its transaction: merged with the others, by its number."""
         kind, sublist = ends_of(obj.name)
         what = f"{mutation.op.value} of a line of {kind.name}"
-        line = body_of(obj, mutation.values)
         if mutation.op is Op.UPDATE:
             parent, _, number = (mutation.id or "").partition(":")
+            line = body_of(obj, mutation.values)
             self._patch(kind, sublist, parent, line | {LINE: int(number)}, what, within)
             return Outcome(mutation.seq, Result.CONFIRMED, id=mutation.id)
         parent = str(mutation.values[obj.parent_column or ""])
-        del line[PARENT]
-        line = {name: value for name, value in line.items() if value is not None}
+        line = line_of(obj, mutation.values)
         before = set(self.of(obj, [parent]).table["id"].to_pylist())
         self._patch(kind, sublist, parent, line, what, within)
         try:
@@ -152,6 +154,24 @@ class Lines:
                 f"{self._client.config.name}: {what}: {len(made)} new lines of it have these values, not one"
             )
         return Outcome(mutation.seq, Result.CONFIRMED, id=made[0])
+
+    def made_within(self, mutations: Sequence[Mutation], outcomes: Sequence[Outcome]) -> Iterator[Outcome]:
+        """Of creates that carried lines, which number each line has got. One that cannot be told is left out."""
+        places = {outcome.seq: outcome.id for outcome in outcomes if outcome.result is Result.CONFIRMED}
+        for mutation in mutations:
+            parent = places.get(mutation.seq)
+            for inner in mutation.within if parent is not None else ():
+                try:
+                    rows = self.of(inner.obj, [str(parent)]).table.to_pylist()
+                except CrmAssetsError as error:
+                    log.warning("the numbers of new lines are looked for later: %s", error)
+                    continue
+                for one in inner.mutations:
+                    values = {**one.values, str(inner.obj.parent_column): parent}
+                    row = next((row for row in rows if _alike(inner.obj, values, row)), None)
+                    if row is not None:
+                        rows.remove(row)
+                        yield Outcome(one.seq, Result.CONFIRMED, id=str(row["id"]))
 
     def _patch(self, kind: Kind, sublist: str, parent: str, line: object, what: str, within: timedelta) -> None:
         body = {sublist: {"items": [line]}}

@@ -14,6 +14,7 @@ from typing import Any
 from crm_assets.connectors.netsuite.client import RECORDS, Client
 from crm_assets.connectors.netsuite.describe import EXTERNAL_ID
 from crm_assets.connectors.netsuite.failures import NONEXISTENT_ID, Refused
+from crm_assets.connectors.netsuite.kinds import lines_of
 from crm_assets.core.errors import ConfigurationError, RejectedError, RetriableError, UnknownOutcome
 from crm_assets.core.model import Field, FieldType, Mutation, Object, Op, Outcome, Result, Value
 
@@ -74,6 +75,10 @@ def _send(client: Client, obj: Object, mutation: Mutation, within: timedelta) ->
         client.write("DELETE", f"{path}/{mutation.id}", what, within=within)
         return Outcome(mutation.seq, Result.CONFIRMED, id=mutation.id)
     body = body_of(obj, mutation.values)
+    for inner in mutation.within:
+        ends = lines_of(inner.obj.name)
+        assert ends is not None
+        body[ends[1]] = {"items": [line_of(inner.obj, one.values) for one in inner.mutations]}
     if mutation.op is Op.UPDATE:
         client.write("PATCH", f"{path}/{mutation.id}", what, body, within)
         return Outcome(mutation.seq, Result.CONFIRMED, id=mutation.id)
@@ -96,6 +101,11 @@ def body_of(obj: Object, values: Mapping[str, Value]) -> dict[str, Any]:
         for column, value in values.items()
         if (fld := obj.by_column.get(column)) is not None
     }
+
+
+def line_of(obj: Object, values: Mapping[str, Value]) -> dict[str, Any]:
+    """A new line as its record carries it: what is left to NetSuite stays out, and so does the record's own id."""
+    return {name: value for name, value in body_of(obj, values).items() if value is not None and name != obj.parent}
 
 
 def to_wire(fld: Field, value: Value) -> Any:

@@ -12,6 +12,7 @@ from .defaults import defaults, identity, missing, totals
 from .errors import no_permission, no_record, no_type, user_error
 from .fields import Field, RecordType
 from .objects import ITEM_LINES
+from .preferences import Preferences
 from .schema import Schema, quote
 from .store import Row, Store, Tx
 from .truth import truth
@@ -24,8 +25,9 @@ IGNORED = frozenset({"id", "links", "refName"})
 class Records:
     """What may be done to records inside a transaction."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, preferences: Preferences) -> None:
         self.store = store
+        self._preferences = preferences
 
     @property
     def schema(self) -> Schema:
@@ -194,6 +196,9 @@ class Records:
                     changed = totals(row, now)
                     self.touch(tx, kind, row, changed)
                     row = row | changed
+        wanted = ITEM_LINES in kind.sublists and not system and not self._preferences.empty_orders
+        if wanted and not lines.read(tx.db, ITEM_LINES, [row["id"]])[row["id"]]:
+            raise user_error("You must enter at least one line item for this transaction.", ITEM_LINES.name)
         if kind.table == "transaction":
             main_line(tx.db, row, tx.stamp)
 

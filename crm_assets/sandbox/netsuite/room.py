@@ -69,7 +69,7 @@ class Account(Room):
         certificates, preferences = Certificates(self.store), Preferences()
         self._tokens = Tokens(certificates, opening.session_seconds)
         self._signatures = Signatures()
-        records = Records(self.store)
+        records = Records(self.store, preferences)
         self._desk = AccountDesk(records, certificates, preferences)
         self._router = Router()
         for part in (
