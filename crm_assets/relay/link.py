@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 import psycopg
-from psycopg import sql
 
 from crm_assets import runtime
 from crm_assets.connections import ConnectionSpec
@@ -22,10 +21,9 @@ from crm_assets.relay.following import Following
 from crm_assets.relay.sweeping import sweep
 from crm_assets.relay.worker import Turn, Worker
 from crm_assets.settings import Settings
-from crm_assets.store import activity
+from crm_assets.store import activity, stage
 from crm_assets.store.apply import apply
-from crm_assets.store.database import Database, statement
-from crm_assets.store.ddl import stage_schema
+from crm_assets.store.database import Database
 from crm_assets.store.worker import Worker as Claimant
 from crm_assets.writeback import drain as writeback
 
@@ -136,10 +134,10 @@ class Link:
 
     def apply(self) -> bool:
         """What is left in the stage: rows the product held, replies, loads whose process died before applying."""
-        for table, obj in self.objects().items():
-            if self._waits(table):
-                done = apply(self._db, self.name, obj)
-                self._record(table, "apply", {name: getattr(done, name) for name in _APPLY_COUNTS})
+        objects = self.objects()
+        for table in stage.unapplied(self._db, self.name, list(objects)):
+            done = apply(self._db, self.name, objects[table])
+            self._record(table, "apply", {name: getattr(done, name) for name in _APPLY_COUNTS})
         return False
 
     def sweep(self) -> bool:
@@ -157,19 +155,6 @@ class Link:
             self._claimant.__exit__(None, None, None)
         for connector in self._connectors.values():
             runtime.close_connector(connector)
-
-    def _waits(self, table: str) -> bool:
-        with self._db.transaction() as conn:
-            row = conn.execute(
-                statement(
-                    """SELECT EXISTS (SELECT FROM {stage} WHERE _load IS NULL)
-                           OR EXISTS (SELECT FROM crm_assets.load
-                                       WHERE connection = %s AND object = %s AND state = 'landed')""",
-                    stage=sql.Identifier(stage_schema(self.name), table),
-                ),
-                (self.name, table),
-            ).fetchone()
-        return bool(row and row[0])
 
     def _record(self, table: str, kind: str, counts: Mapping[str, int]) -> None:
         if any(counts.values()):

@@ -84,6 +84,18 @@ _PART = """
 """
 
 
+def waiting(db: Database, connection: str, tables: Sequence[str]) -> set[str]:
+    """Those of the objects that have writes to claim, or of unknown outcome."""
+    with db.transaction() as conn:
+        found = conn.execute(
+            """SELECT t FROM unnest(%s::text[]) t
+                WHERE EXISTS (SELECT FROM crm_assets.outbox
+                               WHERE connection = %s AND object = t AND state IN ('pending', 'unknown'))""",
+            (list(tables), connection),
+        )
+        return {row[0] for row in found}
+
+
 def claim(
     db: Database,
     connection: str,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from psycopg import sql
@@ -10,7 +10,7 @@ from psycopg import sql
 from crm_assets.core.errors import RetriableError
 from crm_assets.core.model import Object, Page, Source
 from crm_assets.store import catalog, merges
-from crm_assets.store.database import Conn, statement
+from crm_assets.store.database import Conn, Database, statement
 from crm_assets.store.ddl import stage_schema
 
 
@@ -76,6 +76,23 @@ def waiting(conn: Conn, connection: str, table: str) -> int:
     ).fetchone()
     assert row is not None
     return int(row[0])
+
+
+def unapplied(db: Database, connection: str, tables: Sequence[str]) -> list[str]:
+    """Those of the objects whose stage holds what ``apply`` may take."""
+    if not tables:
+        return []
+    # One statement for all: it is asked every second.
+    asked = sql.SQL(" UNION ALL ").join(
+        sql.SQL("SELECT {name}::text WHERE EXISTS (SELECT FROM {stage} WHERE _load IS NULL)").format(
+            name=sql.Literal(table), stage=sql.Identifier(stage_schema(connection), table)
+        )
+        for table in tables
+    )
+    landed = "SELECT object FROM crm_assets.load WHERE connection = %s AND object = ANY(%s) AND state = 'landed'"
+    with db.transaction() as conn:
+        found = conn.execute(sql.SQL("{} UNION {}").format(asked, statement(landed)), (connection, list(tables)))
+        return [row[0] for row in found]
 
 
 def _copy(connection: str, obj: Object, columns: list[str]) -> sql.Composed:
