@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 
 from crm_assets.core.model import Object, Op
 from crm_assets.core.values import as_row_id
-from crm_assets.store import audit, guards, references
+from crm_assets.store import audit, guards, references, siblings
 from crm_assets.store.database import Conn, Database, statement
 from crm_assets.store.worker import LOCK_CLASS, Worker
 from crm_assets.store.write import Write
@@ -126,7 +126,7 @@ def claim(
         writes = _fold(conn, connection, obj, writes)
         writes = _identify(conn, connection, obj, writes)
         writes = references.resolve(conn, connection, obj, writes)
-        writes = _in_turn(conn, connection, obj, writes)
+        writes = siblings.apart(conn, connection, obj, _in_turn(conn, connection, obj, writes))
         _take(conn, worker, writes, lease, settle_time)
     return writes
 

@@ -24,6 +24,8 @@ from crm_assets.connectors.netsuite.cast import in_utc
 from crm_assets.connectors.netsuite.webhook import told_as
 from crm_assets.core.errors import ConfigurationError, QuotaExhausted, RejectedError, SchemaChanged
 from crm_assets.core.model import FieldType, Mutation, Object, Op, Result, Value, Window
+from crm_assets.store import outbox
+from crm_assets.store.worker import Worker
 from crm_assets_tests.contract.crms import NETSUITE, Gate
 from crm_assets_tests.plugins.linked import Link
 from crm_assets_tests.plugins.netsuite import CREDENTIALS, MakeNetsuite, environment
@@ -419,7 +421,7 @@ def _order(link: Link, memo: str, *lines: tuple[str, int]) -> str:
     return str(row[0])
 
 
-def test_an_order_is_created_with_its_lines_in_one_call(make_netsuite: MakeNetsuite) -> None:
+def test_an_orders_lines_are_written_within_it(make_netsuite: MakeNetsuite) -> None:
     """Many accounts refuse an order without lines. What the call's fate is, is that of the lines."""
     link = make_netsuite("customer", "salesOrder", "salesOrder_item", "item")
     for table in link.connection.objects:
@@ -453,6 +455,22 @@ def test_an_order_is_created_with_its_lines_in_one_call(make_netsuite: MakeNetsu
     assert settled(_order(link, "refused", (item, 9))) == {1: 9}
     assert set(link.states()) == {"confirmed"}
 
+    # Lines leave one at a time: each call names those that stay, beside which another one could bring them back.
+    order = _order(link, "shrinking", *((item, n) for n in range(1, 7)))
+    assert settled(order) == {n: n for n in range(1, 7)}
+    made = link.value("SELECT id FROM netsuite.sales_order WHERE row_id::text = %s", order)
+    link.rows("DELETE FROM netsuite.sales_order_item WHERE id = ANY (%s)", [f"{made}:{n}" for n in (2, 3, 5)])
+    link.rows("UPDATE netsuite.sales_order_item SET quantity = 40 WHERE id = %s", f"{made}:4")
+    link.rows(
+        "INSERT INTO netsuite.sales_order_item (parent_id, item, quantity, rate) VALUES (%s, %s, 70, 2)", made, other
+    )
+    box.faults({"kind": "timeout_after", "path": f"/salesOrder/{made}", "method": "PATCH"})
+    assert sorted(settled(order).values()) == [1, 6, 40, 70]
+    box.update("salesOrder", made, memo="somebody took it out", item=[{"item": item, "quantity": 1}])
+    link.rows("DELETE FROM netsuite.sales_order_item WHERE id = %s", f"{made}:6")
+    link.settle()
+    assert set(link.states()) == {"confirmed"}
+
     # What NetSuite refuses it refuses as a whole, and says so for each.
     bare = _order(link, "no lines")
     bad = _order(link, "a bad line", (item, 1), ("999999", 1))
@@ -462,3 +480,17 @@ def test_an_order_is_created_with_its_lines_in_one_call(make_netsuite: MakeNetsu
     for row_id in (bare, bad):
         assert link.value("SELECT id FROM netsuite.sales_order WHERE row_id::text = %s", row_id) is None
     assert {"no lines", "a bad line"}.isdisjoint(order["memo"] for order in box.alive("salesOrder").values())
+
+    # Whoever claims meanwhile gets nothing of an order that a line is being taken from.
+    lines = link.object("sales_order_item")
+    link.rows("DELETE FROM netsuite.sales_order_item WHERE parent_id = %s", made)
+    one = link.value("SELECT id FROM netsuite.sales_order_item ORDER BY id LIMIT 1")
+    link.rows("UPDATE netsuite.sales_order_item SET quantity = 77 WHERE id = %s", one)
+    minute = timedelta(minutes=1)
+    with Worker(link.db.url) as first, Worker(link.db.url) as second:
+        claimed = outbox.claim(link.db, "netsuite", lines, first, 100, minute)
+        assert sorted((w.op, (w.id or "").partition(":")[0]) for w in claimed) == [
+            (Op.DELETE, made),
+            (Op.UPDATE, one.partition(":")[0]),
+        ]
+        assert outbox.claim(link.db, "netsuite", lines, second, 100, minute) == []

@@ -20,6 +20,7 @@ from crm_assets.connectors.netsuite.cast import Reply, page_of
 from crm_assets.connectors.netsuite.client import RECORDS, Client
 from crm_assets.connectors.netsuite.describe import MODIFIED, Catalog, field_of, readable
 from crm_assets.connectors.netsuite.equality import same
+from crm_assets.connectors.netsuite.failures import NONEXISTENT_ID
 from crm_assets.connectors.netsuite.kinds import Kind, lines_of
 from crm_assets.connectors.netsuite.records import AT_ONCE, Records, pages
 from crm_assets.connectors.netsuite.suiteql import Query
@@ -41,7 +42,7 @@ _NAMED = Kind("", _TABLE, (), columns={PARENT: "transaction"})
 
 
 def describe(client: Client, catalog: Catalog, name: str, chosen: Mapping[str, str]) -> Object:
-    """The table of a sublist. Lines can be added and changed, never taken away: that would send all the others too."""
+    """The table of a sublist."""
     kind, sublist = ends_of(name)
     (type_,) = kind.types
     described = catalog.properties(type_).get(sublist)
@@ -68,6 +69,7 @@ def describe(client: Client, catalog: Catalog, name: str, chosen: Mapping[str, s
         version_field=None,
         createable=True,
         updateable=True,
+        deletable=True,
         parent=PARENT,
     )
 
@@ -135,6 +137,8 @@ class Lines:
         """A line is written as a part of its transaction: merged with the others, by its number."""
         kind, sublist = ends_of(obj.name)
         what = f"{mutation.op.value} of a line of {kind.name}"
+        if mutation.op is Op.DELETE:
+            return self._take_away(kind, sublist, mutation, what, within)
         if mutation.op is Op.UPDATE:
             parent, _, number = (mutation.id or "").partition(":")
             line = body_of(obj, mutation.values)
@@ -154,6 +158,26 @@ class Lines:
                 f"{self._client.config.name}: {what}: {len(made)} new lines of it have these values, not one"
             )
         return Outcome(mutation.seq, Result.CONFIRMED, id=made[0])
+
+    def _take_away(self, kind: Kind, sublist: str, mutation: Mutation, what: str, within: timedelta) -> Outcome:
+        """A line leaves when its transaction's lines are replaced by those that stay, each named by its number alone.
+
+        The record itself says which there are: the query's lines are not only those of the sublist.
+        """
+        parent, _, number = (mutation.id or "").partition(":")
+        path = f"{RECORDS}/{kind.name}/{suiteql.number(parent)}"
+        try:
+            record = self._client.get(path, "fetch", f"lines of {kind.name}", params={"expandSubResources": "true"})
+        except RejectedError as error:
+            if error.code != NONEXISTENT_ID:
+                raise
+            return Outcome(mutation.seq, Result.GONE, id=mutation.id, reason=str(error))
+        there = [int(line[LINE]) for line in (record.get(sublist) or {}).get("items", ())]
+        if int(number) not in there:
+            return Outcome(mutation.seq, Result.GONE, id=mutation.id)
+        staying = [{LINE: one} for one in there if one != int(number)]
+        self._client.write("PATCH", f"{path}?replace={sublist}", what, {sublist: {"items": staying}}, within)
+        return Outcome(mutation.seq, Result.CONFIRMED, id=mutation.id)
 
     def made_within(self, mutations: Sequence[Mutation], outcomes: Sequence[Outcome]) -> Iterator[Outcome]:
         """Of creates that carried lines, which number each line has got. One that cannot be told is left out."""
