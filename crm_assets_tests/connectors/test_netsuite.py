@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import httpx
 import pyarrow as pa
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -31,7 +32,7 @@ from crm_assets_tests.plugins.linked import Link
 from crm_assets_tests.plugins.netsuite import CREDENTIALS, MakeNetsuite, environment
 from crm_assets_tests.plugins.sandbox import Sandbox, wait_until
 
-SEEDED = 1_050
+SEEDED = 2_050
 """More than one page, all of one second."""
 AT = datetime(2026, 3, 2, 14, 5, 58, tzinfo=UTC)
 
@@ -128,14 +129,29 @@ def test_a_condition_that_netsuite_refuses_is_no_change_of_the_schema(netsuite: 
 SECOND = timedelta(seconds=1)
 
 
-def test_a_window_of_one_second_has_more_than_a_page(account: Sandbox, netsuite: NetsuiteConnector) -> None:
+@pytest.fixture
+def short_results(account: Sandbox) -> Iterator[None]:
+    """A result of SuiteQL ends after two pages instead of a hundred: a third one of it is refused."""
+    account.control("POST", "/preferences", {"result_rows": 2_000})
+    url, body = f"{account.url}/services/rest/query/v1/suiteql", {"q": "SELECT id FROM customer ORDER BY id"}
+    headers = {"Authorization": "Bearer sandbox", "Prefer": "transient"}
+    refused = httpx.post(f"{url}?limit=1000&offset=2000", json=body, headers=headers, trust_env=False)
+    assert refused.status_code == 400 and "up to 2000 records" in refused.text
+    yield
+    account.control("POST", "/preferences", {"result_rows": 100_000})
+
+
+def test_a_window_of_one_second_has_more_rows_than_a_result(
+    account: Sandbox, netsuite: NetsuiteConnector, short_results: None
+) -> None:
     obj = customer(netsuite)
+    assert netsuite.count(obj) == sum(page.table.num_rows for page in netsuite.read(obj, None)) >= SEEDED
     pages = list(netsuite.read(obj, Window(AT, AT + SECOND)))
     ids = [record_id for page in pages for record_id in page.table["id"].to_pylist()]
-    assert len(pages) == 2 and len(ids) == len(set(ids)) and set(ids) >= {str(50_000 + n) for n in range(900)}
+    assert len(pages) == 3 and len(ids) == len(set(ids)) and set(ids) >= {str(50_000 + n) for n in range(1_900)}
     assert pages[-1].next is None
     rest = list(netsuite.read(obj, Window(AT, AT + SECOND), pages[0].next))
-    assert [page.table["id"].to_pylist() for page in rest] == [pages[1].table["id"].to_pylist()]
+    assert [page.table["id"].to_pylist() for page in rest] == [page.table["id"].to_pylist() for page in pages[1:]]
     assert netsuite.count(obj, Window(AT + SECOND / 2, AT + SECOND)) == 0
 
 
@@ -222,7 +238,7 @@ def test_an_unknown_time_zone_is_refused(account: Sandbox) -> None:
 
 def test_lines_are_complete_for_their_orders(account: Sandbox, netsuite: NetsuiteConnector) -> None:
     obj = netsuite.describe("salesOrder_item")
-    assert obj.parent == "parent_id" and not obj.deletable and obj.version_field is None
+    assert obj.parent == "parent_id" and obj.deletable and obj.version_field is None
     full, bare = order(account), order(account, item=[])
     page = netsuite.fetch(obj, [f"{full}:1", bare])
     assert page.complete_for == (full, bare)

@@ -17,7 +17,7 @@ from .preferences import Preferences
 from .store import Store
 from .suiteql import invalid, parse
 from .tables import Table, tables
-from .wire import MOST_RESULTS, Call, Page, Router, reply
+from .wire import Call, Page, Router, reply
 
 
 class SuiteQL:
@@ -42,7 +42,8 @@ class SuiteQL:
         """One page. A page is a query of its own: what is written between two of them moves their rows."""
         if "transient" not in call.prefers:
             raise header("The Prefer header with the value transient is required.", "Prefer")
-        body, page = call.record(), Page.of(call.query)
+        most = self._preferences.result_rows
+        body, page = call.record(), Page.of(call.query, most)
         text = body.get("q")
         if not isinstance(text, str) or not text.strip():
             raise content("Invalid content in the request body: the property q is required.", "q")
@@ -52,7 +53,7 @@ class SuiteQL:
             raise invalid(f"{compiled.parameters} parameters are needed, {len(given)} are given")
         try:
             with self._store.snapshot() as db:
-                rows, total = _read(db, compiled, given, page)
+                rows, total = _read(db, compiled, given, page, most)
         except (sqlite3.OperationalError, sqlite3.DataError) as failed:
             # What the compiler lets through and SQLite does not is the query's mistake, too.
             raise invalid(functions.failure() or str(failed)) from None
@@ -64,14 +65,16 @@ class SuiteQL:
         )
 
 
-def _read(db: sqlite3.Connection, compiled: Compiled, given: Sequence[Any], page: Page) -> tuple[list[Any], int]:
+def _read(
+    db: sqlite3.Connection, compiled: Compiled, given: Sequence[Any], page: Page, most: int
+) -> tuple[list[Any], int]:
     """The rows of a page, and how many the whole result has, counted no further than a result goes."""
     first, second = (f"?{len(given) + i}" for i in (1, 2))
     sql = f"SELECT * FROM ({compiled.sql})" if compiled.limited else compiled.sql
     rows = db.execute(f"{sql} LIMIT {first} OFFSET {second}", (*given, page.limit, page.offset)).fetchall()
     if (rows and len(rows) < page.limit) or (not page.offset and not rows):
         return rows, page.offset + len(rows)
-    counted = f"SELECT count(*) FROM (SELECT 1 FROM ({compiled.counted}) LIMIT {MOST_RESULTS})"
+    counted = f"SELECT count(*) FROM (SELECT 1 FROM ({compiled.counted}) LIMIT {most})"
     return rows, db.execute(counted, tuple(given)).fetchone()[0]
 
 

@@ -71,16 +71,17 @@ class Page:
     offset: int
 
     @staticmethod
-    def of(query: Mapping[str, str]) -> Page:
-        """As the query says it; :class:`ApiError` INVALID_PARAMETER beyond the vendor's bounds."""
+    def of(query: Mapping[str, str], most: int = MOST_RESULTS) -> Page:
+        """As the query says it; :class:`ApiError` INVALID_PARAMETER beyond the vendor's bounds. ``most`` is how far a
+        result goes."""
         limit, offset = (_whole(query, name, default) for name, default in (("limit", MOST_ROWS), ("offset", 0)))
         if not 1 <= limit <= MOST_ROWS:
             raise parameter(f"The limit must be between 1 and {MOST_ROWS}.", "limit")
         if offset % limit:
             raise parameter("The offset must be divisible by the limit.", "offset")
-        if offset + limit > MOST_RESULTS or offset // limit >= MOST_PAGES:
+        if offset + limit > most or offset // limit >= MOST_PAGES:
             raise parameter(
-                f"A result is given up to {MOST_RESULTS} records and {MOST_PAGES} pages. Narrow the query.", "offset"
+                f"A result is given up to {most} records and {MOST_PAGES} pages. Narrow the query.", "offset"
             )
         return Page(limit, offset)
 
