@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from crm_assets.connectors.hubspot import records
 from crm_assets.core.model import Window
 from crm_assets.events.receiver import app
+from crm_assets.orchestration.metadata import table_metadata
 from crm_assets_tests.events.serving import serving
 from crm_assets_tests.plugins import hubspot_api as api
 from crm_assets_tests.plugins.hubspot import MakeHubspot
@@ -118,3 +121,21 @@ def test_the_sandboxs_webhooks_are_believed_and_bring_records_and_associations(l
     assert link.value("SELECT jobtitle FROM hubspot.contacts WHERE id = %s", one) == "Told"
     there, here = _between(link, one, other)
     assert there == here and "279" in there
+
+
+def test_what_hubspot_calculates_is_read_again_though_no_time_of_change_moves(link: Link) -> None:
+    link.follow("contacts")
+    some, before = link.rows("SELECT id, _version FROM hubspot.contacts WHERE hs_email_domain IS NOT NULL LIMIT 1")[0]
+    with sqlite3.connect(link.sandbox.data_dir / "hubspot.sqlite", timeout=60) as db:
+        (props,) = db.execute("SELECT props FROM contacts WHERE id = ?", (some,)).fetchone()
+        changed = json.dumps(json.loads(props) | {"hs_email_domain": "moved.example"}).encode()
+        db.execute("UPDATE contacts SET props = ? WHERE id = ?", (changed, some))
+    db.close()
+    shown = "SELECT hs_email_domain, _version FROM hubspot.contacts WHERE id = %s"
+    link.follow("contacts")
+    assert link.rows(shown, some)[0][0] != "moved.example"
+    link.rows("UPDATE crm_assets.fill SET begun_at = begun_at - interval '24 hours'")
+    assert link.follow("contacts").filled == 1
+    assert link.rows(shown, some) == [("moved.example", before)]
+    told = table_metadata(link.spec, link.object("contacts"))["calculated_columns"].records
+    assert {"column": "hs_email_domain", "staleness": "at most 24 h old"} in [record.data for record in told]

@@ -1,4 +1,4 @@
-"""Equality, SOQL and webhook signatures."""
+"""Equality, SOQL, formulas and webhook signatures."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 from crm_assets.connectors import signed_form
 from crm_assets.connectors.salesforce import soql
 from crm_assets.connectors.salesforce.equality import same
+from crm_assets.connectors.salesforce.formulas import parents
 from crm_assets.core.model import Field, FieldType, Object, Window
 
 _AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -94,3 +95,19 @@ def test_a_changed_body_and_a_missing_signature_are_refused() -> None:
 def test_signed_nonsense_is_malformed(body: bytes) -> None:
     with pytest.raises(ValueError):
         signed_form.parse("s", _delivery(body), body, now=1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("formula", "found"),
+    [
+        ("Account.Rating", [("AccountId", "Rating")]),
+        ('IF(ISBLANK(account.Rating), "Account.Name", Parent__r.Tier__c & Account.Rating)',
+         [("AccountId", "Rating"), ("Parent__c", "Tier__c")]),
+        ("Account.Owner.Name & Account.Parent__r.Name", [("AccountId", "OwnerId"), ("AccountId", "Parent__c")]),
+        ("Owner:User.Alias /* Account.Name */", [("OwnerId", "Alias")]),
+        ("$User.Id & Amount * 1.5 & Nobody.Name", []),
+    ],
+)  # fmt: skip
+def test_a_formula_tells_what_it_shows_of_parents(formula: str, found: list[tuple[str, str]]) -> None:
+    links = {"account": "AccountId", "owner": "OwnerId", "parent__r": "Parent__c"}
+    assert sorted(parents(formula, links)) == sorted((own, field) for own, field in found)
