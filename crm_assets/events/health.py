@@ -8,8 +8,8 @@ from typing import Any
 from crm_assets.store import streams
 from crm_assets.store.database import Database
 
-STALLED_SECONDS = 300.0
-"""Work that has been due for longer means that something does not move, whatever the processes say."""
+STALLED_SECONDS = 900.0
+"""Work that has waited for longer than changes are ever gathered does not move, whatever the processes say."""
 
 
 def health(db: Database, connections: Iterable[str]) -> dict[str, Any]:

@@ -38,8 +38,9 @@ def alerting(spec: ConnectionSpec) -> dg.SensorDefinition:
             now = alerts.conditions(conn, spec.connection)
             if out := used_up(conn, spec.connection):
                 now["quota"] = f"{out.name} is used up; the CRM is asked again at {out.until:%Y-%m-%d %H:%M} UTC"
-            for name, at in forecast(conn, spec.connection).items():
-                now[f"quota:{name}"] = f"{name}: at this rate used up at {at:%Y-%m-%d %H:%M} UTC"
+            else:
+                for name, at in forecast(conn, spec.connection).items():
+                    now[f"quota:{name}"] = f"{name}: at this rate used up at {at:%Y-%m-%d %H:%M} UTC"
             now |= _failing(context.instance, spec)
             alerts.record(conn, spec.connection, now)
             news = alerts.untold(conn, spec.connection)

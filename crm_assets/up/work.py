@@ -96,7 +96,10 @@ def reconcile_line(verdict: Reconciled) -> str:
     if verdict.complete:
         repaired = f", {verdict.repaired:,} repaired" if verdict.repaired else ""
         return f"complete, {verdict.local_rows:,} rows{repaired}"
-    return f"not complete: {verdict.missing:,} missing, {verdict.extra:,} extra, {verdict.differing:,} differing"
+    doubled = f", {verdict.duplicates:,} with the external id of another" if verdict.duplicates else ""
+    return (
+        f"not complete: {verdict.missing:,} missing, {verdict.extra:,} extra, {verdict.differing:,} differing{doubled}"
+    )
 
 
 def named(specs: Mapping[str, ConnectionSpec], name: str) -> ConnectionSpec:

@@ -96,3 +96,26 @@ def test_the_end_of_the_quota_is_an_alert(room: Room, chat: Chat) -> None:
     room.link.rows('UPDATE crm_assets.quota SET used = "limit", updated_at = clock_timestamp()')
     tick(room)
     assert chat.messages[0].startswith("salesforce: daily_calls is used up; the CRM is asked again at")
+
+
+def test_a_check_that_goes_on_failing_is_one_alert(room: Room, chat: Chat) -> None:
+    room.sync()
+    room.link.sandbox.schema("Contact", "add", "Motto__c", type="string")
+    for _ in range(2):
+        room.run("salesforce_reconcile")
+        tick(room)
+    (told,) = chat.messages
+    assert told.startswith("salesforce: contact: the check schema fails: ") and "Motto__c" in told
+    room.run("salesforce_full_refresh")
+    room.run("salesforce_reconcile")
+    tick(room)
+    assert chat.messages[1:] == [told.replace("salesforce: ", "salesforce: over: ", 1)]
+
+
+def test_a_days_calls_that_would_not_last_are_an_alert(room: Room, chat: Chat) -> None:
+    room.sync()
+    room.link.rows('UPDATE crm_assets.quota SET used = 500, "limit" = 1000')
+    room.link.rows("UPDATE crm_assets.quota_spent SET calls = 300")
+    tick(room)
+    (told,) = chat.messages
+    assert told.startswith("salesforce: daily_calls: at this rate used up at ")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
+from crm_assets.connections import ReconcileSpec
 from crm_assets_tests.orchestration.conftest import Room
 
 WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
@@ -42,6 +43,42 @@ def test_complete_repairs_what_was_lost_and_says_so(read: Room) -> None:
     assert found.passed
     assert found.metadata["repaired"].value == 1
     assert read.link.value("SELECT count(*) FROM salesforce.contact WHERE id = %s", lost) == 1
+    as_of = str(found.metadata["as_of"].value)
+    assert found.description == f"complete as of {as_of} by every field; 1 records differed and were repaired"
+    assert read.link.value("SELECT complete_as_of FROM crm_assets.cursor WHERE object = 'contact'").isoformat() == as_of
+    (mended,) = found.metadata["mended"].value.records  # type: ignore[union-attr]
+    assert mended.data == {"id": lost, "kind": "missing", "field": "", "cause": "late commit"}
+    # Numbers that Dagster plots over time are those of the asset's events.
+    (numbers,) = read.observations("salesforce/contact")
+    assert (numbers["repaired"], numbers["drift"]) == (1, 0)
+    assert numbers["reconcile_api_calls"] == found.metadata["reconcile_api_calls"].value > 2
+
+
+def test_how_much_must_differ_for_an_error_is_configured(read: Room) -> None:
+    link = read.link
+    link.spec = link.spec.model_copy(update={"reconcile": ReconcileSpec(repair="report", fail_from=2)})
+    room = Room(link, read.instance)
+
+    def verdict(lost: int) -> dg.AssetCheckEvaluation:
+        with link.db.transaction() as conn:
+            conn.execute("SET LOCAL ROLE crm_assets_sync")
+            conn.execute(
+                "DELETE FROM salesforce.contact WHERE id = ANY (%s)", (sorted(link.sandbox.alive("Contact"))[:lost],)
+            )
+        found = evaluations(room.run("salesforce_reconcile"))["contact", "complete"]
+        table = found.metadata["findings"].value.records  # type: ignore[union-attr]
+        assert (found.passed, len(table), found.metadata["missing"].value) == (False, lost, lost)
+        return found
+
+    assert verdict(1).severity == WARN
+    room.sync("account")
+    room.sync("contact")
+    (standing,) = room.instance.event_log_storage.get_latest_asset_check_execution_by_key(
+        [dg.AssetCheckKey(dg.AssetKey(["salesforce", "contact"]), "complete")]
+    ).values()
+    assert standing.evaluation is not None and standing.evaluation.metadata["by"].value == "last comparison"
+    assert (standing.evaluation.passed, standing.evaluation.severity) == (False, WARN)
+    assert verdict(2).severity == ERROR
 
 
 def test_schema_names_what_changed_and_a_full_refresh_heals_it(read: Room) -> None:

@@ -15,6 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
+from crm_assets.connectors import registry
+from crm_assets.connectors.base import ConnectionConfig
+from crm_assets.quota.gate import QuotaGate
 from crm_assets.store.database import Database
 from crm_assets_tests.plugins import hubspot, linked, netsuite
 from crm_assets_tests.plugins.sandbox import MakeSandbox, Sandbox, wait_until
@@ -42,6 +45,9 @@ class Accounts:
 
     def order(self, vendor: str, what: str, body: Any) -> None:
         assert self._http.post(f"/{vendor}/{what}", json=body).is_success
+
+    def reset(self, vendor: str) -> None:
+        assert self._http.delete(f"/{vendor}/calls").is_success
 
     def violations(self) -> dict[str, int]:
         return {vendor: self.calls(vendor)["limit_violations"] for vendor in CREDENTIALS}
@@ -143,3 +149,33 @@ def _burst(accounts: Accounts) -> None:
     with httpx.Client(base_url=f"{accounts.url}/services/data/v67.0", headers=headers, trust_env=False) as other:
         while other.get("/limits").status_code != 403:
             pass
+
+
+@pytest.mark.soak
+def test_a_backfill_that_only_the_quota_holds_back_takes_as_long_as_the_quota_asks(
+    db: Database, accounts: Accounts
+) -> None:
+    limit, windows = 40, 7
+    accounts.order("hubspot", "limits", {"calls_10s": limit})
+    config = ConnectionConfig(
+        "hubspot", "hubspot", accounts.url, hubspot.TOKEN, {"calls_10s": limit}, longest_call=callers.LONGEST
+    )
+    gate = QuotaGate(db, "hubspot", "backfill", callers.LONGEST)
+    connector = registry.make(config, gate)
+    contacts = connector.describe("contacts")
+    gate.declare(connector.budgets)
+    # Describing has taken calls that we did not count; they leave the window first.
+    time.sleep(10)
+    accounts.reset("hubspot")
+    began = time.monotonic()
+    while gate.calls < windows * limit:
+        for _ in connector.read(contacts, None):
+            pass
+    took = time.monotonic() - began
+    made = accounts.calls("hubspot")["total"]
+    theory = 10.0 * ((made - 1) // limit)
+    print(f"{made} calls, {limit} in 10 s: {took:.2f} s, {took / theory:.3f} of what the limit allows")
+    assert accounts.violations()["hubspot"] == 0
+    assert took <= 1.05 * theory
+    connector.close()
+    gate.close()

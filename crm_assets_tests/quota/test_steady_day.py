@@ -37,6 +37,28 @@ RECORDS = 100_000
 """Of each object."""
 
 
+class Yesterday:
+    """The calls of the day before, as a day like this one had them: they leave the window one after another."""
+
+    def __init__(self, link: Link) -> None:
+        self._link, self._left = link, 0
+        link.rows(
+            """INSERT INTO crm_assets.quota_spent (connection, name, lane, free_at, calls)
+               SELECT 'salesforce', 'daily_calls', 'events', now() + interval '10 days' + n * interval '1 second', 10
+                 FROM generate_series(1, 144) n"""
+        )
+
+    def leaves(self, at: float) -> None:
+        gone = int(at / (DAY / 144)) - self._left
+        self._left += gone
+        self._link.rows(
+            """DELETE FROM crm_assets.quota_spent WHERE free_at IN (
+                   SELECT free_at FROM crm_assets.quota_spent WHERE free_at > now() + interval '9 days'
+                    ORDER BY free_at LIMIT %s)""",
+            gone,
+        )
+
+
 class Relay:
     """Its share of the day: hints gather for as long as the pace says, then all of them are read."""
 
@@ -100,10 +122,12 @@ def test_a_day_of_a_crm_that_changes_all_the_time(link: Link) -> None:
     lanes = {lane: runtime.open_connector(link.db, link.spec, lane) for lane in ("events", "reconcile")}
     chance = random.Random(1)
     relay = Relay(link, lanes["events"], chance)
+    yesterday = Yesterday(link)
     read_at = {table: -chance.uniform(0, 3600) for table in link.connection.objects}
     link.sandbox.reset_calls()
     now = minute = 0.0
     while now < DAY:
+        yesterday.leaves(now)
         now = relay.turn(now, DAY / CHANGES)
         while minute <= now:
             minute += MINUTE
