@@ -153,13 +153,15 @@ class _Sql:
                 WHERE o.seq = free.seq AND v.theirs IS NOT NULL""",
             **names,
         )
+        old: sql.Composable = sql.SQL("")
         seen: sql.Composable = sql.SQL("RETURNING 1")
         noted: sql.Composable = sql.SQL("")
         if refresh:
+            # The row as it was is joined: not every server gives it back. It is locked, so that it is what is replaced.
+            old = statement(" JOIN {mirror} crm_assets_old ON crm_assets_old.row_id = f.row_id", **names)
             seen = statement(
-                """RETURNING WITH (OLD AS crm_assets_old, NEW AS crm_assets_new)
-                          m.row_id, m.id, m._version::text AS version, {changed}""",
-                changed=audit.old_and_new(tuple(fields), "crm_assets_old", "crm_assets_new"),
+                "RETURNING m.row_id, m.id, m._version::text AS version, {changed}",
+                changed=audit.old_and_new(tuple(fields), "crm_assets_old", "m"),
             )
             noted = statement(
                 """, noted AS (
@@ -171,9 +173,10 @@ class _Sql:
             )
         self.write = statement(
             """WITH written AS (
-                   UPDATE {mirror} m SET {sets}{dated} FROM crm_assets_fill f
+                   UPDATE {mirror} m SET {sets}{dated} FROM crm_assets_fill f{old}
                     WHERE f.row_id = m.row_id AND {due} {seen}){noted}
                SELECT count(*) FROM written""",
+            old=old,
             seen=seen,
             dated=sql.SQL(", _observed_at = %(read_at)s" if refresh else ""),
             noted=noted,
