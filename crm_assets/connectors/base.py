@@ -246,6 +246,17 @@ class Conditional(Protocol):
 
 
 @runtime_checkable
+class Repeating(Protocol):
+    """What a connector offers besides if its vendor does a create once however often it is sent, without an external
+    id: by a key that ``Mutation.seq`` and ``row_id`` give. A create that is sent again may have other values by then,
+    and those count. Found by ``isinstance``."""
+
+    def repeatable(self, obj: Object) -> bool:
+        """Whether that holds for this object."""
+        ...
+
+
+@runtime_checkable
 class Nesting(Protocol):
     """What a connector offers besides if its vendor creates a record together with what lives within it (an order with
     its lines). Found by ``isinstance``. ``write`` honours ``Mutation.within``: all of it is one call, done as a whole

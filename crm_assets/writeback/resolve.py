@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from crm_assets.connectors.base import Connector
+from crm_assets.connectors.base import Connector, Repeating
 from crm_assets.core.conflict import Unknown, changed_since, judge, judge_unknown, rule, rule_delete
 from crm_assets.core.model import Object, Op
 from crm_assets.core.values import record_from_json
@@ -53,8 +53,9 @@ def _creates(db: Database, connector: Connector, obj: Object, writes: Sequence[W
 
 
 def _searched(db: Database, connector: Connector, obj: Object, writes: Sequence[Write]) -> list[Settlement]:
-    """Creates without an external id. Whose natural key makes them one record are sent again; any other is sent at
-    most once: looked for when nothing can be under way any more, and confirmed by the one record it can have made."""
+    """Creates without an external id. Those that a natural key, or the key of their call, makes one record are sent
+    again; any other is sent at most once: looked for when nothing can be under way any more, and confirmed by the one
+    record it can have made."""
     result = []
     for write in writes:
         parent = outbox.parent_create(db, connector.config.name, obj, write)
@@ -69,6 +70,9 @@ def _searched(db: Database, connector: Connector, obj: Object, writes: Sequence[
             continue
         if obj.natural_key:
             result.append(Settlement(write, "pending", reason="sent again: its natural key makes it one record"))
+            continue
+        if isinstance(connector, Repeating) and connector.repeatable(obj):
+            result.append(Settlement(write, "pending", reason="sent again: its key makes it one record"))
             continue
         page = connector.find(obj, record_from_json(obj, write.new), (write.claimed_at or write.created_at) - _SKEW)
         found = {record.id for record in theirs.records(obj, page)}

@@ -198,9 +198,16 @@ def test_a_refusal_for_calls_at_once_stops_the_batch(account: Sandbox, netsuite:
         netsuite.write(obj, [create(1)])
 
 
-def test_without_an_external_id_a_create_is_a_post(account: Sandbox, netsuite: NetsuiteConnector) -> None:
+def test_without_an_external_id_a_create_has_a_key_of_its_own(account: Sandbox, netsuite: NetsuiteConnector) -> None:
     obj = netsuite.describe("customer")
-    (made,) = netsuite.write(obj, [create(1, subsidiary="1", is_inactive=True, credit_limit=Decimal("0.1"))])
+    new = create(1, subsidiary="1", is_inactive=True, credit_limit=Decimal("0.1"))
+    (made,), (again,) = netsuite.write(obj, [new]), netsuite.write(obj, [new])
+    assert made.id == again.id is not None
+    bad = replace(create(2), values={"company_name": "Bad", "email": "no address"})
+    (refused,) = netsuite.write(obj, [bad])
+    assert refused.result is Result.REJECTED and refused.fields == ("email",)
+    (mended,) = netsuite.write(obj, [replace(bad, values={"company_name": "Good"})])
+    assert mended.result is Result.CONFIRMED
     fields = account.alive("customer")[made.id or ""]
     assert fields["externalId"] is None and fields["subsidiary"] == "1"
     assert fields["isInactive"] is True and fields["creditLimit"] == 0.1
@@ -405,20 +412,47 @@ def test_what_netsuite_refuses_goes_back_to_its_values(make_netsuite: MakeNetsui
 
 
 def test_a_create_whose_reply_is_lost_arrives_once(make_netsuite: MakeNetsuite) -> None:
-    link = make_netsuite("customer")
-    link.sync("customer")
+    """By its external id; without one, by the key of its call, which leads to the job of the first one."""
+    link = make_netsuite("customer", "contact", settings={"contact": {"external_id": None}})
+    for table in ("customer", "contact"):
+        link.sync(table)
     link.sandbox.faults(
         {"kind": "timeout_after", "method": "PUT", "path": "/record/v1/customer"},
         {"kind": "timeout_before", "method": "PATCH", "path": "/record/v1/customer"},
+        {"kind": "timeout_after", "method": "POST", "path": "/record/v1/contact", "nth": 1},
+        {"kind": "timeout_before", "method": "POST", "path": "/record/v1/contact", "nth": 2},
+        {"kind": "500", "method": "GET", "path": "/task/1/result"},
     )
     row = link.value("INSERT INTO netsuite.customer (company_name) VALUES ('Lost') RETURNING row_id")
     one = link.value("SELECT id FROM netsuite.customer WHERE id IS NOT NULL ORDER BY id LIMIT 1")
     link.rows("UPDATE netsuite.customer SET phone = '020 7946 0005' WHERE id = %s", one)
-    link.settle(40)
-    assert link.states() == {"confirmed": 2}
+    names = ["Ada", "Bob", "Cid"]
+    for name in names:
+        link.rows("INSERT INTO netsuite.contact (last_name) VALUES (%s)", name)
+    link.write_back()
+    # Meanwhile the product goes on: what is sent again has other values than what has arrived.
+    link.rows("UPDATE netsuite.contact SET phone = '020 7946 0006' WHERE last_name = ANY (%s)", names)
+    link.settle(60)
+    assert set(link.states()) <= {"confirmed", "superseded"}
     made = [key for key, fields in link.sandbox.alive("customer").items() if fields["companyName"] == "Lost"]
     assert made == [link.value("SELECT id FROM netsuite.customer WHERE row_id = %s", row)]
     assert link.sandbox.alive("customer")[one]["phone"] == "020 7946 0005"
+    people = [(key, fields["lastName"]) for key, fields in link.sandbox.alive("contact").items()]
+    assert sorted((key, name) for key, name in people if name in names) == sorted(
+        link.rows("SELECT id, last_name FROM netsuite.contact WHERE last_name = ANY (%s)", names)
+    )
+    assert len([name for _, name in people if name in names]) == 3
+    phones = {fields["phone"] for fields in link.sandbox.alive("contact").values() if fields["lastName"] in names}
+    assert phones == {"020 7946 0006"}
+
+    # What was refused is sent anew when a person has mended it: the refusal of the first job is not the last word.
+    link.rows("INSERT INTO netsuite.contact (last_name, email) VALUES ('Dee', 'no address')")
+    link.settle()
+    refused = link.value("SELECT seq FROM crm_assets.outbox WHERE state = 'rejected'")
+    link.rows("UPDATE netsuite.contact SET email = 'dee@example.com' WHERE last_name = 'Dee'")
+    link.settle()
+    assert refused is not None and link.states()["rejected"] == 1
+    assert [f["email"] for f in link.sandbox.alive("contact").values() if f["lastName"] == "Dee"] == ["dee@example.com"]
 
 
 def _order(link: Link, memo: str, *lines: tuple[str, int]) -> str:

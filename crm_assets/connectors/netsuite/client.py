@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import simplejson
@@ -22,6 +23,7 @@ _TOKEN = "/services/rest/auth/oauth2/v1/token"
 
 CONCURRENCY = "concurrency"
 LARGEST_PAGE = 1_000
+_JSON = {"Content-Type": "application/json", "X-NetSuite-PropertyNameValidation": "Error"}
 
 
 class Client(HttpClient):
@@ -55,10 +57,38 @@ class Client(HttpClient):
         options: dict[str, Any] = {} if within is None else {"timeout": within.total_seconds()}
         if body is not None:
             options["content"] = simplejson.dumps(body, use_decimal=True).encode()
-        headers = {"Content-Type": "application/json", "X-NetSuite-PropertyNameValidation": "Error"}
-        response = self.call(method, path, "write", what, writes=True, headers=headers, **options)
+        response = self.call(method, path, "write", what, writes=True, headers=_JSON, **options)
         if response.status_code != 204:
             raise UnknownOutcome(f"{self.config.name}: {what}: NetSuite answered {response.status_code}, not 204")
+        place: str | None = response.headers.get("Location")
+        return place
+
+    def submit(self, path: str, what: str, body: Any, key: str, within: timedelta) -> tuple[str, bool]:
+        """Have a record created by a job: its path, and whether it is new or an earlier call's with the same key.
+        UnknownOutcome if the call may have arrived without a reply."""
+        said = f"{self.config.name}: {what}"
+        response = self.call(
+            "POST",
+            path,
+            "write",
+            what,
+            writes=True,
+            accept=(400,),
+            content=simplejson.dumps(body, use_decimal=True).encode(),
+            timeout=within.total_seconds(),
+            headers={**_JSON, "Prefer": "respond-async", "X-NetSuite-Idempotency-Key": key},
+        )
+        new = response.status_code == 202
+        if not new and failures.code(failures.read(response)) != failures.SENT_BEFORE:
+            raise self.refusal(response, said, True)
+        place = urlsplit(response.headers.get("Location", "")).path
+        if not place:
+            raise UnknownOutcome(f"{said}: the reply does not name the job")
+        return place, new
+
+    def result(self, job: str, what: str) -> str | None:
+        """Where the record is that a finished job has made. Refused as the call itself would have been."""
+        response = self.call("GET", f"{job}/task/1/result", "job", what, writes=True)
         place: str | None = response.headers.get("Location")
         return place
 

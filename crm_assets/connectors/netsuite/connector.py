@@ -89,6 +89,10 @@ class NetsuiteConnector:
         outcomes = writing.write(self._client, obj, mutations)
         return [*outcomes, *self._lines.made_within(mutations, outcomes)]
 
+    def repeatable(self, obj: Object) -> bool:
+        """By the key of the call; a line is a part of its transaction's, which may be changed any number of times."""
+        return obj.parent is None
+
     def nested(self, obj: Object) -> Collection[str]:
         kind = kinds.kind_of(obj.name)
         return [kinds.lines_name(kind, sublist) for sublist in kind.lines]

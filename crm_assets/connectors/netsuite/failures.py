@@ -22,6 +22,7 @@ from crm_assets.core.errors import (
 )
 
 NONEXISTENT_ID = "NONEXISTENT_ID"
+SENT_BEFORE = "IDEMPOTENCY_ERROR"
 CHANGED_MEANWHILE = "RCRD_HAS_BEEN_CHANGED"
 CONCURRENCY_WAIT = timedelta(seconds=2)
 """The vendor does not say when a slot is free again."""

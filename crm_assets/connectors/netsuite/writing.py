@@ -1,6 +1,7 @@
 """Writing records over REST: one record a call.
 
-Source: REST Web Services, "Working with Records" (POST, PATCH, DELETE), "Upsert" (PUT by external id).
+Source: REST Web Services, "Working with Records" (POST, PATCH, DELETE), "Upsert" (PUT by external id). Without an
+external id a create has a key of its own (``once``).
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
+from crm_assets.connectors.netsuite import once
 from crm_assets.connectors.netsuite.client import RECORDS, Client
 from crm_assets.connectors.netsuite.describe import EXTERNAL_ID
 from crm_assets.connectors.netsuite.failures import NONEXISTENT_ID, Refused
@@ -87,11 +90,21 @@ def _send(client: Client, obj: Object, mutation: Mutation, within: timedelta) ->
         body.pop(EXTERNAL_ID, None)
         place = client.write("PUT", f"{path}/eid:{mutation.row_id}", what, body, within)
     else:
-        place = client.write("POST", path, what, body, within)
+        place, new = once.create(client, path, what, body, mutation, within)
+        if not new:
+            _bring_up(client, place, what, body_of(obj, mutation.values), within)
     found = _PLACE.search(place or "")
     if found is None:
         raise UnknownOutcome(f"{client.config.name}: {what}: the reply does not say where the record is")
     return Outcome(mutation.seq, Result.CONFIRMED, id=found[1])
+
+
+def _bring_up(client: Client, place: str | None, what: str, body: dict[str, Any], within: timedelta) -> None:
+    """The record was made by an earlier call; what the product has changed since is written into it."""
+    try:
+        client.write("PATCH", urlsplit(place or "").path, what, body, within)
+    except Refused as error:
+        raise UnknownOutcome(f"{error}; the record is made, and lacks what was changed since") from error
 
 
 def body_of(obj: Object, values: Mapping[str, Value]) -> dict[str, Any]:
