@@ -119,6 +119,23 @@ def test_asset_keys_of_netsuite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     }
 
 
+def test_three_crms_have_one_lineage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One graph: in each group every mirror comes from the CRM's object and leads to its way back, if it has one."""
+    monkeypatch.setenv("CRM_ASSETS_HOME", str(tmp_path))
+    specs = load_connections(Path(crm_assets.__file__).parent / "defs")
+    graph = dg.Definitions.merge(*(build(spec) for spec in specs.values())).resolve_asset_graph()
+    mirrors = {name: set(spec.tables()) for name, spec in specs.items()}
+    assert set(mirrors) == {"salesforce", "hubspot", "netsuite"}
+    for name, tables in mirrors.items():
+        keys = {key.to_user_string() for key in graph.get_all_asset_keys() if graph.get(key).group_name == name}
+        assert {f"{name}/{table}" for table in tables} <= keys
+        for table in tables:
+            node = graph.get(dg.AssetKey([name, table]))
+            assert {key.to_user_string() for key in node.parent_keys} == {f"{name}_api/{table}"}
+            back = {key.to_user_string() for key in node.child_keys}
+            assert back == ({f"{name}_writeback/{table}"} if specs[name].tables()[table].write else set())
+
+
 def test_a_connection_without_its_url_is_left_out_beside_a_real_one(monkeypatch: pytest.MonkeyPatch) -> None:
     defs = Path(crm_assets.__file__).parent / "defs"
     assert {"salesforce", "hubspot", "netsuite"} <= set(load_connections(defs))

@@ -179,6 +179,24 @@ def test_bulk_ingest(sandbox: Sandbox, salesforce: Salesforce) -> None:
     assert ids["k-2"] not in sandbox.alive("Contact")
 
 
+def test_a_thousand_are_written_and_read(sandbox: Sandbox, salesforce: Salesforce) -> None:
+    """Over Bulk 2.0 and, 200 a call, over collections; read back over both."""
+    half = [[{"LastName": f"{way} {n}", KEY: f"{way}-{n}"} for n in range(500)] for way in ("bulk", "rest")]
+    done = salesforce.bulk2.Contact.insert(records=half[0], wait=1)
+    assert (done[0]["numberRecordsProcessed"], done[0]["numberRecordsFailed"]) == (500, 0)
+    for start in range(0, 500, 200):
+        records = [{"attributes": {"type": "Contact"}, **one} for one in half[1][start : start + 200]]
+        answer = salesforce.restful("composite/sobjects", method="POST", json={"records": records})
+        assert all(one["success"] for one in answer)
+    wanted = {one[KEY]: one["LastName"] for one in (*half[0], *half[1])}
+    where = f"FROM Contact WHERE {KEY} != null"
+    over_rest = salesforce.query_all(f"SELECT {KEY}, LastName {where}")["records"]
+    over_bulk = rows(list(salesforce.bulk2.Contact.query(f"SELECT {KEY}, LastName {where}", wait=1)))
+    assert {one[KEY]: one["LastName"] for one in over_rest} == wanted
+    assert {one[KEY]: one["LastName"] for one in over_bulk} == wanted
+    assert {row[KEY]: row["LastName"] for row in sandbox.alive("Contact").values() if row[KEY]} == wanted
+
+
 def test_collections(sandbox: Sandbox, salesforce: Salesforce) -> None:
     records = [
         {"attributes": {"type": "Contact"}, "LastName": "A", KEY: "c-1"},
