@@ -32,6 +32,8 @@ run_monitoring:
   enabled: true
 telemetry:
   enabled: false
+nux:
+  enabled: false
 """
 _WORKSPACE = """load_from:
   - python_module:

@@ -20,6 +20,20 @@ from crm_assets.store.embedded import EmbeddedPostgres
 
 PROGRAM = [sys.executable, "-m", "crm_assets.cli"]
 
+_DEFS = """type: crm_assets.components.CrmConnection
+attributes:
+  connection: salesforce
+  connector: salesforce
+  url: "{{ env('SALESFORCE_URL') }}"
+  credentials:
+    client_id: SALESFORCE_CLIENT_ID
+    client_secret: SALESFORCE_CLIENT_SECRET
+    webhook_secret: SALESFORCE_WEBHOOK_SECRET
+  objects: OBJECTS
+"""
+_WRITABLE = "{write: true, external_id: Crm_Assets_Row_Id__c}"
+TWO = f"{{Account: {_WRITABLE}, Contact: {_WRITABLE}}}"
+
 
 def free_ports(count: int) -> list[int]:
     """Ports that nobody has at the moment; all of them different."""
@@ -37,6 +51,13 @@ class Terminal:
         self.home = home
         self.environment = environment
         self.started: list[Up] = []
+
+    def only(self, objects: str) -> None:
+        """Leave nothing to sync but these objects of Salesforce, a YAML mapping as in defs.yaml."""
+        folder = self.home.parent / "defs" / "salesforce"
+        folder.mkdir(parents=True)
+        (folder / "defs.yaml").write_text(_DEFS.replace("OBJECTS", objects), encoding="utf-8")
+        self.environment |= {"CRM_ASSETS_DEFS": str(folder.parent)}
 
     def run(self, *arguments: str, seconds: float = 120, **more: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import signal
 import stat
-from pathlib import Path
 
 import psycopg
 
-from crm_assets_tests.cli.terminal import Terminal
+from crm_assets_tests.cli.terminal import TWO, Terminal
 from crm_assets_tests.plugins.sandbox import Sandbox, wait_until
 
 OBJECTS = {"account", "contact", "lead", "opportunity", "product2", "user"}
@@ -41,22 +40,9 @@ def test_once_syncs_compares_and_leaves_nothing_running(terminal: Terminal) -> N
     assert "nothing new" in again.stdout
 
 
-def test_once_exits_1_when_an_object_cannot_be_had(terminal: Terminal, tmp_path: Path) -> None:
-    folder = tmp_path / "defs" / "salesforce"
-    folder.mkdir(parents=True)
-    (folder / "defs.yaml").write_text(
-        """type: crm_assets.components.CrmConnection
-attributes:
-  connection: salesforce
-  connector: salesforce
-  url: "{{ env('SALESFORCE_URL') }}"
-  credentials: {client_id: SALESFORCE_CLIENT_ID, client_secret: SALESFORCE_CLIENT_SECRET}
-  objects: {Product2: {}, Gadget__c: {}}
-""",
-        encoding="utf-8",
-    )
-    arguments = ("up", "--once", "--rows", "50", "--sandbox-port", "0")
-    done = terminal.run(*arguments, seconds=240, CRM_ASSETS_DEFS=str(folder.parent))
+def test_once_exits_1_when_an_object_cannot_be_had(terminal: Terminal) -> None:
+    terminal.only("{Product2: {}, Gadget__c: {}}")
+    done = terminal.run("up", "--once", "--rows", "50", "--sandbox-port", "0", seconds=240)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Gadget__c is not available" in done.stdout
     assert "product2: complete" in done.stdout, "the other object goes on"
@@ -104,6 +90,7 @@ def test_commands_on_a_configured_database_and_crm(
 
 
 def test_an_interrupted_first_sync_stops_everything(terminal: Terminal) -> None:
+    terminal.only(TWO)
     up = terminal.up("--once", "--rows", "20000")
     wait_until(lambda: up.child("crm_assets.sandbox"), 60)
     assert up.end(signal.SIGTERM) == 1

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from crm_assets.up import proc
-from crm_assets_tests.cli.terminal import PROGRAM, Terminal, Up
+from crm_assets_tests.cli.terminal import PROGRAM, TWO, Terminal, Up
 from crm_assets_tests.plugins.sandbox import wait_until
 
 CHILDREN = ("crm_assets.sandbox", "crm_assets.cli relay", "dagster-webserver", "dagster-daemon", "bin/postgres")
@@ -37,6 +37,7 @@ def in_crm(up: Up) -> Iterator[tuple[str, dict[str, object]]]:
 
 
 def test_up_serves_mends_itself_and_stops(terminal: Terminal) -> None:
+    terminal.only(TWO)
     up = terminal.up("--rows", "200")
     assert f"http://127.0.0.1:{up.dagster}" in up.wait_for("Dagster ", 180), up.told()
     url = up.wait_for("Database ").split()[-1]
@@ -94,6 +95,7 @@ def test_up_serves_mends_itself_and_stops(terminal: Terminal) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties a process to its parent")
 def test_children_of_a_killed_up_stop_and_the_next_one_works(terminal: Terminal) -> None:
+    terminal.only(TWO)
     up = terminal.up("--rows", "50")
     up.wait_for("ready", 180)
     up.end(signal.SIGKILL)
@@ -122,6 +124,7 @@ def stray_child(terminal: Terminal) -> int:
 
 
 def test_a_ctrl_c_while_it_starts_stops_everything(terminal: Terminal) -> None:
+    terminal.only(TWO)
     up = terminal.up("--rows", "2000")
     wait_until(lambda: up.child("dagster-webserver"), 60)
     assert up.end(signal.SIGINT) == 0, up.told()
