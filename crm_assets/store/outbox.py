@@ -387,6 +387,23 @@ def parent_create(db: Database, connection: str, obj: Object, write: Write) -> P
     return ParentCreate(*row) if row else None
 
 
+def release_within(db: Database, connection: str, parents: Sequence[UUID]) -> None:
+    """The creates of these rows never arrived, nor did those that went out in their calls: the unknown ones that still
+    name their parent by its row_id."""
+    if not parents:
+        return
+    with db.transaction() as conn:
+        conn.execute(
+            """UPDATE crm_assets.outbox SET state = 'pending', reason = 'the record it lives within never arrived',
+                      next_try_at = clock_timestamp()
+                WHERE seq IN (SELECT o.seq FROM crm_assets.outbox o
+                               WHERE o.connection = %s AND o.state = 'unknown' AND o.op = 'create'
+                                 AND EXISTS (SELECT FROM jsonb_each_text(o.new) f WHERE f.value = ANY (%s))
+                               ORDER BY o.seq FOR NO KEY UPDATE)""",
+            (connection, [str(row_id) for row_id in parents]),
+        )
+
+
 def hand_over(db: Database, write: Write, reason: str) -> None:
     """What became of an unknown create is for a person to say; nobody looks for it any more."""
     with db.transaction() as conn:

@@ -42,7 +42,10 @@ class Carried:
         outcomes: Mapping[int, Outcome],
         report: WritebackReport,
     ) -> None:
-        """Settle what these creates carried, in the same way. What nobody knows of is looked for later."""
+        """Settle what these creates carried, in the same way. What nobody knows of is looked for later.
+
+        Before the creates themselves: one that is to be sent again must find what it carries ready to go with it.
+        """
         for parent in parents:
             for obj, writes in self.by_parent.get(parent.write.seq, ()):
                 settlements = [_settlement(parent, write, outcomes.get(write.seq)) for write in writes]

@@ -31,6 +31,9 @@ def resolve_unknown(db: Database, connector: Connector, obj: Object, report: Wri
     creates = [w for w in writes if w.op is Op.CREATE]
     settlements = _creates(db, connector, obj, creates) if obj.external_id else _searched(db, connector, obj, creates)
     settlements += _known(db, connector, obj, [w for w in writes if w.op is not Op.CREATE], report)
+    again = [s.write.row_id for s in settlements if s.state == "pending" and s.write.op is Op.CREATE]
+    # First, so that it finds what it carried ready to go with it again.
+    outbox.release_within(db, connector.config.name, again)
     settle(db, connector.config.name, obj, [s for s in settlements if s.state != "unknown"])
     report.add(obj.table, confirmed=sum(s.state == "confirmed" for s in settlements))
 

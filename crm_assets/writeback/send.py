@@ -49,8 +49,8 @@ def send(
         if obj.external_id is not None:
             left = [_with_row_id(obj, write) for write in left]
         refused = [Settlement(write, "rejected", reason=reason) for write, reason in unsendable(obj, left)]
-        _settle(db, connection, obj, refused, report)
         carried.settle(db, connection, refused, {}, report)
+        _settle(db, connection, obj, refused, report)
         left = _without(left, [settled.write for settled in refused])
         if _sent_unchanged(db, connector, obj, left, report):
             return
@@ -77,8 +77,8 @@ def send(
             Settlement(w, "pending", reason=str(error), retry_after=delay or _pause(w.attempts + 4 * permanent))
             for w in left
         ]
-        settle(db, connection, obj, waiting)
         carried.settle(db, connection, waiting, {}, report)
+        settle(db, connection, obj, waiting)
         raise
 
 
@@ -121,8 +121,8 @@ def _send(
     except RejectedError as error:
         if len(group) == 1:
             refused = [Settlement(group[0], "rejected", reason=str(error))]
-            _settle(db, connector.config.name, obj, refused, report)
             carried.settle(db, connector.config.name, refused, {}, report)
+            _settle(db, connector.config.name, obj, refused, report)
             return True
         middle = len(group) // 2
         for half in (group[:middle], group[middle:]):
@@ -134,8 +134,8 @@ def _send(
     by_seq = {outcome.seq: outcome for outcome in outcomes}
     connection = connector.config.name
     settlements = [_settlement(db, connection, obj, w, by_seq.get(w.seq)) for w in group]
-    _settle(db, connection, obj, settlements, report)
     carried.settle(db, connection, settlements, by_seq, report)
+    _settle(db, connection, obj, settlements, report)
     return True
 
 

@@ -505,6 +505,16 @@ def test_an_orders_lines_are_written_within_it(make_netsuite: MakeNetsuite) -> N
     assert settled(_order(link, "refused", (item, 9))) == {1: 9}
     assert set(link.states()) == {"confirmed"}
 
+    # A process that dies over the call, before or after it left: nobody knows, and it is looked for.
+    died = _order(link, "died", (item, 11), (other, 12))
+    minute = timedelta(minutes=1)
+    orders, lines = link.object("sales_order"), link.object("sales_order_item")
+    with Worker(link.db.url) as dying:
+        (claimed,) = outbox.claim(link.db, "netsuite", orders, dying, 10, minute)
+        within = outbox.claim_within(link.db, "netsuite", lines, dying, [claimed.row_id], minute)
+        assert [len(writes) for writes in within.values()] == [2]
+    assert settled(died) == {1: 11, 2: 12}
+
     # Lines leave one at a time: each call names those that stay, beside which another one could bring them back.
     order = _order(link, "shrinking", *((item, n) for n in range(1, 7)))
     assert settled(order) == {n: n for n in range(1, 7)}
@@ -532,11 +542,9 @@ def test_an_orders_lines_are_written_within_it(make_netsuite: MakeNetsuite) -> N
     assert {"no lines", "a bad line"}.isdisjoint(order["memo"] for order in box.alive("salesOrder").values())
 
     # Whoever claims meanwhile gets nothing of an order that a line is being taken from.
-    lines = link.object("sales_order_item")
     link.rows("DELETE FROM netsuite.sales_order_item WHERE parent_id = %s", made)
     one = link.value("SELECT id FROM netsuite.sales_order_item ORDER BY id LIMIT 1")
     link.rows("UPDATE netsuite.sales_order_item SET quantity = 77 WHERE id = %s", one)
-    minute = timedelta(minutes=1)
     with Worker(link.db.url) as first, Worker(link.db.url) as second:
         claimed = outbox.claim(link.db, "netsuite", lines, first, 100, minute)
         assert sorted((w.op, (w.id or "").partition(":")[0]) for w in claimed) == [
