@@ -58,7 +58,7 @@ def main(arguments: str) -> None:
 
 
 def _call(lane: str, given: dict[str, Any]) -> None:
-    signal.alarm(60)  # nothing outlives its test for long
+    signal.alarm(150)  # nothing outlives its test for long
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     db = Database(given["database"])
     connectors = {vendor: _connector(db, vendor, lane, given) for vendor in given["credentials"]}

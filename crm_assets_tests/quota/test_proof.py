@@ -122,7 +122,7 @@ def test_four_processes_never_pass_a_limit(db: Database, accounts: Accounts) -> 
         lowered = accounts.calls("hubspot")["total"] + HEADROOM
         accounts.order("hubspot", "limits", {"calls_10s": lowered})
         before = accounts.calls("netsuite")["total"]
-        wait_until(lambda: _window(accounts) >= lowered - 20, 15)
+        wait_until(lambda: _window(accounts) >= lowered - 20, 60)
         time.sleep(2)
         assert accounts.violations() == dict.fromkeys(CREDENTIALS, 0)
         assert accounts.calls("netsuite")["total"] > before + 20, "less the slots of the dead"
