@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from crm_assets.store.embedded import EmbeddedPostgres
+from crm_assets_tests.plugins.sandbox import nursery
 
 PROGRAM = [sys.executable, "-m", "crm_assets.cli"]
 
@@ -61,15 +63,16 @@ class Terminal:
 
     def run(self, *arguments: str, seconds: float = 120, **more: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
-        return subprocess.run(
-            [*PROGRAM, *arguments],
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            env=self.env(more),
-            cwd=self.home.parent,
-            check=False,
-        )
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
+            child = nursery("command").start(list(arguments), errors, self.env(more), str(self.home.parent))
+            watchdog = threading.Timer(seconds, os.kill, (child.pid, signal.SIGKILL))
+            watchdog.start()
+            with child.stdout:
+                told = child.stdout.read()
+            code = child.wait(20)
+            watchdog.cancel()
+            errors.seek(0)
+            return subprocess.CompletedProcess(arguments, code, told, errors.read())
 
     def up(self, *arguments: str, **more: str) -> Up:
         """``crm-assets up`` on free ports, in the background."""

@@ -15,7 +15,7 @@ OBJECTS = {"account", "contact", "lead", "opportunity", "product2", "user"}
 
 
 def test_once_syncs_compares_and_leaves_nothing_running(terminal: Terminal) -> None:
-    up = terminal.run("up", "--once", "--rows", "200", "--sandbox-port", "0", seconds=240)
+    up = terminal.run("up", "--once", "--rows", "60", "--sandbox-port", "0", seconds=240)
     assert up.returncode == 0, up.stdout + up.stderr
     assert "salesforce.account: complete" in up.stdout and up.stdout.rstrip().endswith("ok")
     wait_until(lambda: not terminal.processes(), 10)

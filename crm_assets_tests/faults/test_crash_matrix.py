@@ -40,7 +40,7 @@ from crm_assets_tests.plugins.sandbox import MakeSandbox, wait_until
 from crm_assets_tests.plugins.telling import Tell
 
 WORKS = ("sync", "full", "first", "events", "writeback")
-KILLS = {"sync": 5, "full": 5, "first": 4, "events": 4, "writeback": 7}
+KILLS = {"sync": 4, "full": 3, "first": 3, "events": 3, "writeback": 5}
 """How many steps of each work the short form takes."""
 
 

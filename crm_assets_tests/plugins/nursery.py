@@ -1,4 +1,4 @@
-"""Sandboxes and relays without their imports: one process loads a program once and forks each child from there.
+"""Sandboxes, relays and commands without their imports: one process loads a program once and forks each child from it.
 
 A child is still a process of its own, with its own environment and standard output, and may be killed like any other.
 All of them end with the test process.
@@ -26,7 +26,7 @@ _REPLY = 4096
 
 
 class Nursery:
-    """The process that forks one program, ``sandbox`` or ``relay``."""
+    """The process that forks one program, ``sandbox``, ``relay`` or ``command``."""
 
     def __init__(self, program: str) -> None:
         ours, theirs = socket.socketpair()
@@ -36,11 +36,13 @@ class Nursery:
         self._socket = ours
         self._lock = threading.Lock()
 
-    def start(self, arguments: list[str], log: IO[str], environment: Mapping[str, str] = os.environ) -> Child:
-        """The program with these arguments; its errors go to ``log``."""
+    def start(
+        self, arguments: list[str], log: IO[str], environment: Mapping[str, str] = os.environ, folder: str = "."
+    ) -> Child:
+        """The program with these arguments, in this folder; its errors go to ``log``."""
         reading, writing = os.pipe()
         try:
-            order = {"start": arguments, "environment": dict(environment)}
+            order = {"start": arguments, "environment": dict(environment), "folder": folder}
             pid = self._ask(order, [writing, log.fileno()])
         finally:
             os.close(writing)
@@ -119,7 +121,27 @@ def _relay(arguments: list[str]) -> int:
     return 0
 
 
-_PROGRAMS = {"sandbox": (_warm_sandbox, _sandbox), "relay": (_warm_relay, _relay)}
+def _warm_command() -> None:
+    import crm_assets.cli
+    import crm_assets.relay.process
+    import crm_assets.up.check
+    import crm_assets.up.run
+    import crm_assets.up.work  # noqa: F401
+
+
+def _command(arguments: list[str]) -> int:
+    from crm_assets.cli import app
+
+    sys.argv = ["crm-assets", *arguments]
+    app()
+    return 0
+
+
+_PROGRAMS = {
+    "sandbox": (_warm_sandbox, _sandbox),
+    "relay": (_warm_relay, _relay),
+    "command": (_warm_command, _command),
+}
 
 
 def _serve(program: str, connection: socket.socket) -> None:
@@ -163,12 +185,13 @@ def _become(run: Callable[[list[str]], int], request: dict[str, Any], stdout: in
         os.close(fd)
     os.environ.clear()
     os.environ.update(request["environment"])
+    os.chdir(request["folder"])
     random.seed()
     code = 1
     try:
         code = run(request["start"])
     except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else 1
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except BaseException:  # noqa: BLE001  told here, where nobody else can
         traceback.print_exc()
     finally:
