@@ -117,13 +117,13 @@ def _take(db: Database, connector: Connector, headers: Mapping[str, str], body: 
     except Exception:
         log.exception("%s: a webhook could not be parsed", connection)
         return _answer(400, "the delivery cannot be read")
+    if not all(map(inbox.storable, changes)):
+        # Text that Postgres cannot hold, such as a NUL within an id: no CRM has such a record.
+        log.warning("%s: malformed webhook: an id or name in it cannot be stored", connection)
+        return _answer(400, "the delivery cannot be read")
     try:
         with db.transaction() as conn:
             added = inbox.add(conn, connection, changes)
-    except (psycopg.DataError, UnicodeEncodeError):
-        # Text that Postgres cannot hold, such as a NUL within an id.
-        log.warning("%s: malformed webhook: an id or name in it cannot be stored", connection)
-        return _answer(400, "the delivery cannot be read")
     except psycopg.Error as error:
         log.error("%s: a webhook could not be stored: %s", connection, type(error).__name__)
         return JSONResponse({"error": "the delivery could not be stored; send it again"}, 503, _RETRY_AFTER)

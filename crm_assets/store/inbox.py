@@ -81,6 +81,12 @@ def add(conn: Conn, connection: str, changes: Iterable[Change]) -> int:
     return added
 
 
+def storable(change: Change) -> bool:
+    """Whether Postgres can hold an event's texts as they are."""
+    texts = (change.event_id, change.object, change.record_id, change.change)
+    return all(_storable(text) == text for text in texts)
+
+
 def set_aside(conn: Conn, connection: str, unread: Unread) -> None:
     """Keep an event that cannot be read, as failed, for a person to see."""
     conn.execute(

@@ -71,7 +71,7 @@ def test_F59_one_object_that_fails_stops_no_other_and_is_seen(link: Link) -> Non
     row_id = link.value("SELECT row_id FROM salesforce.account WHERE name = 'Stuck'")
     ((state, reason),) = writes(link, row_id, "state", "reason")
     assert state == "pending" and "503" in reason
-    link.rows("UPDATE crm_assets.outbox SET created_at = created_at - interval '10 minutes' WHERE row_id = %s", row_id)
+    link.rows("UPDATE crm_assets.outbox SET created_at = created_at - interval '20 minutes' WHERE row_id = %s", row_id)
     assert health(link.db, ["salesforce"])["ok"] is False
     told = status(link.db)["connections"]["salesforce"]["objects"]
     assert told["account"]["oldest_unsynced_seconds"] > 500 and told["lead"]["oldest_unsynced_seconds"] is None
