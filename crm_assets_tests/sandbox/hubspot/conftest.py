@@ -70,3 +70,10 @@ def found(api: httpx.Client, kind: str, *filters: dict[str, Any], **more: Any) -
 def where(name: str, operator: str, value: Any = None, **more: Any) -> dict[str, Any]:
     one = {"propertyName": name, "operator": operator, **more}
     return one if value is None else one | {"value": value}
+
+
+def make_primary(api: httpx.Client, contact: str, company: str) -> None:
+    """Makes a company a contact's primary one; the type is told with its category, since labels have numbers too."""
+    spec = [{"associationCategory": "HUBSPOT_DEFINED", "associationTypeId": 1}]
+    path = f"/crm/v4/objects/contacts/{contact}/associations/companies/{company}"
+    api.put(path, json=spec).raise_for_status()

@@ -10,7 +10,7 @@ import pytest
 
 from crm_assets_tests.plugins.sandbox import Sandbox, wait_until
 
-from .conftest import MakeAccount, mail, rest, unique
+from .conftest import MakeAccount, mail, make_primary, rest, unique
 
 CONTACTS = "/crm/v3/objects/contacts"
 ROW_ID = "crm_assets_row_id"
@@ -18,7 +18,7 @@ ROW_ID = "crm_assets_row_id"
 
 def test_a_list_in_pages(account: Sandbox, api: httpx.Client) -> None:
     contact, company = account.create("contacts", lastname="Listed"), account.create("companies", name="Listed")
-    account.create("contacts_to_companies", from_id=contact, to_id=company, type=1)
+    make_primary(api, contact, company)
     found: list[dict[str, Any]] = []
     after = None
     while True:

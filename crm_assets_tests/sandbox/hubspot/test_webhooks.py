@@ -16,7 +16,7 @@ import pytest
 from crm_assets_tests.plugins.sandbox import MakeSandbox, Sandbox, wait_until
 from crm_assets_tests.sandbox.receiver import Receiver, receiving
 
-from .conftest import mail
+from .conftest import mail, make_primary
 
 
 @pytest.fixture
@@ -72,10 +72,10 @@ def test_merges_and_privacy(account: Sandbox, api: httpx.Client, receiver: Recei
     assert found[0].items() >= {"primaryObjectId": first, "mergedObjectIds": [second], "newObjectId": merged}.items()
 
 
-def test_associations(account: Sandbox, receiver: Receiver) -> None:
+def test_associations(account: Sandbox, api: httpx.Client, receiver: Receiver) -> None:
     contact = account.create("contacts", lastname="A")
     company = account.create("companies", name="A")
-    account.create("contacts_to_companies", from_id=contact, to_id=company, type=1)
+    make_primary(api, contact, company)
 
     def changes() -> set[tuple[str, str, int, bool]]:
         """Of these two: what an earlier test did last may be told to this one's receiver as well, and twice."""
