@@ -12,7 +12,7 @@ import psycopg
 from crm_assets import runtime
 from crm_assets.connections import ConnectionSpec
 from crm_assets.connectors.base import Connector, Streaming
-from crm_assets.core.errors import ConfigurationError
+from crm_assets.core.errors import ConfigurationError, CrmAssetsError
 from crm_assets.core.model import Object
 from crm_assets.core.pace import LINGER
 from crm_assets.events import drain as events
@@ -135,9 +135,19 @@ class Link:
     def apply(self) -> bool:
         """What is left in the stage: rows the product held, replies, loads whose process died before applying."""
         objects = self.objects()
+        faults: list[Exception] = []
         for table in stage.unapplied(self._db, self.name, list(objects)):
-            done = apply(self._db, self.name, objects[table])
+            try:
+                done = apply(self._db, self.name, objects[table])
+            except (psycopg.Error, CrmAssetsError) as error:
+                if isinstance(error, psycopg.Error) and error.sqlstate is None:
+                    raise  # there is no server to ask for the others
+                faults.append(error)
+                continue
             self._record(table, "apply", {name: getattr(done, name) for name in _APPLY_COUNTS})
+        if faults:
+            # After the others have had their turn; the worker tells it, and backs off.
+            raise faults[0]
         return False
 
     def sweep(self) -> bool:

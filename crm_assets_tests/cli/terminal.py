@@ -67,10 +67,12 @@ class Terminal:
             child = nursery("command").start(list(arguments), errors, self.env(more), str(self.home.parent))
             watchdog = threading.Timer(seconds, os.kill, (child.pid, signal.SIGKILL))
             watchdog.start()
-            with child.stdout:
-                told = child.stdout.read()
-            code = child.wait(20)
-            watchdog.cancel()
+            try:
+                with child.stdout:
+                    told = child.stdout.read()
+                code = child.wait(20)
+            finally:
+                watchdog.cancel()
             errors.seek(0)
             return subprocess.CompletedProcess(arguments, code, told, errors.read())
 

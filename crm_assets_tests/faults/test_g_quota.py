@@ -10,16 +10,13 @@ from crm_assets.connectors.base import Connector
 from crm_assets.connectors.salesforce import reading
 from crm_assets.core.errors import QuotaExhausted
 from crm_assets.store import loads
-from crm_assets_tests.plugins.linked import Link, MakeLink
+from crm_assets_tests.plugins.linked import Link
 
 
 @pytest.fixture
-def link(make_link: MakeLink) -> Link:
+def link(fresh_link: Link) -> Link:
     """An account of the test's own: how many calls others have spent decides what each lane may still have."""
-    made = make_link(objects=("Account", "Contact"))
-    for table in ("account", "contact"):
-        made.sync(table)
-    return made
+    return fresh_link
 
 
 def _spent(link: Link) -> int:

@@ -154,7 +154,13 @@ def make_link(
 
 
 @pytest.fixture
-def link(make_link: MakeLink) -> Link:
+def link(fresh_link: Link) -> Link:
+    """As ``fresh_link``; a room whose tests share one has its own fixture of this name."""
+    return fresh_link
+
+
+@pytest.fixture
+def fresh_link(make_link: MakeLink) -> Link:
     """Contacts and accounts of a fresh sandbox, read once."""
     made = make_link(objects=("Account", "Contact"))
     for table in ("account", "contact"):

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from typing import Any
 
 import psycopg
+import pytest
 
+from crm_assets.core.model import Source
+from crm_assets.relay import link as relays
+from crm_assets.store import stage
+from crm_assets_tests.plugins.linked import Link
 from crm_assets_tests.plugins.sandbox import Sandbox, wait_until
 from crm_assets_tests.relay.conftest import Relay
 from crm_assets_tests.relay.test_relay import known, last_name
@@ -51,6 +57,36 @@ def test_a_dead_object_and_a_poison_record_delay_nobody(
     sandbox.clear_faults()
     wait_until(lambda: sandbox.alive("Account")[account]["Name"] == "Ours", 60)
     wait_until(lambda: _row(product, "SELECT 1 FROM salesforce.account WHERE phone = 'theirs'"), 60)
+
+
+@pytest.mark.parametrize("broken", ["account", "contact"])
+def test_an_object_that_cannot_be_applied_holds_up_no_other(link: Link, broken: str) -> None:
+    """Whichever of the two has its turn first."""
+    for table, name in (("account", "Account"), ("contact", "Contact")):
+        record_id = next(iter(link.sandbox.alive(name)))
+        link.sandbox.update(name, record_id, Phone="newer")
+        observed_at, obj = link.db.now(), link.object(table)
+        with link.db.transaction() as conn:
+            stage.put(conn, "salesforce", obj, link.connector.fetch(obj, [record_id]), Source.ID, observed_at)
+
+    def arrived() -> set[str]:
+        return {
+            table
+            for table in ("account", "contact")
+            if link.rows(f"SELECT 1 FROM salesforce.{table} m WHERE to_jsonb(m) ->> 'phone' = 'newer'")
+        }
+
+    relay = relays.Link(link.settings, link.db, link.spec, threading.Event())
+    try:
+        link.rows(f"ALTER TABLE salesforce.{broken} RENAME COLUMN phone TO gone")
+        with pytest.raises(psycopg.errors.UndefinedColumn):
+            relay.apply()
+        assert arrived() == {"account", "contact"} - {broken}
+        link.rows(f"ALTER TABLE salesforce.{broken} RENAME COLUMN gone TO phone")
+        relay.apply()
+        assert arrived() == {"account", "contact"}
+    finally:
+        relay.close()
 
 
 def _row(product: psycopg.Connection[Any], query: str, *values: Any) -> Any:
