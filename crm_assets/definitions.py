@@ -30,8 +30,9 @@ def _of_package(package: Path) -> dg.Definitions:
 
     tree = dg.ComponentTree.from_module(defs_module=crm_assets.defs, project_root=package.parents[1])
     with warnings.catch_warnings():
-        # Dagster's loader warns of its own functions.
+        # Dagster's loader warns of its own functions, hundreds of times.
         warnings.simplefilter("ignore", dg.PreviewWarning)
+        warnings.simplefilter("ignore", dg.BetaWarning)
         return tree.build_defs()
 
 

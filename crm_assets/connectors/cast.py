@@ -14,7 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from crm_assets.core.model import ARROW_TYPES, FieldType, Object, Page, Poison
+from crm_assets.core.arrow import ARROW_TYPES
+from crm_assets.core.model import FieldType, Object, Page, Poison
 
 _TWENTY_DIGITS = Decimal(10) ** 20
 

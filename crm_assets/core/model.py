@@ -9,8 +9,10 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Value = str | int | bool | Decimal | date | datetime | time | None
 """A field's value in Python. JSON values are kept as their text."""
@@ -27,20 +29,6 @@ class FieldType(StrEnum):
     TIME = "time"
     TIMESTAMP = "timestamp"
     REFERENCE = "reference"
-
-
-ARROW_TYPES: Mapping[FieldType, pa.DataType] = {
-    FieldType.TEXT: pa.string(),
-    FieldType.BOOLEAN: pa.bool_(),
-    FieldType.INTEGER: pa.int64(),
-    # 20 digits before the point, 18 after it: wider than any CRM's number. Postgres' numeric has no such bound;
-    # what does not fit is set aside by name instead of being rounded.
-    FieldType.NUMBER: pa.decimal128(38, 18),
-    FieldType.DATE: pa.date32(),
-    FieldType.TIME: pa.time64("us"),
-    FieldType.TIMESTAMP: pa.timestamp("us", "UTC"),
-    FieldType.REFERENCE: pa.string(),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,14 +184,10 @@ class Object:
 
     def page_schema(self) -> pa.Schema:
         """Shape of every page of this object: ``id``, ``_version``, ``_deleted``, then the fields by column name."""
-        return pa.schema(
-            [
-                pa.field("id", pa.string(), nullable=False),
-                pa.field("_version", ARROW_TYPES[self.version_type]),
-                pa.field("_deleted", pa.bool_(), nullable=False),
-                *(pa.field(f.column, ARROW_TYPES[f.type]) for f in self.fields),
-            ]
-        )
+        # Late, so that whoever only names objects does without pyarrow.
+        from crm_assets.core.arrow import page_schema
+
+        return page_schema(self)
 
 
 class Source(StrEnum):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from itertools import islice, pairwise
 
 # Dagster's own reading of cron expressions: what its scheduler will do is what is measured here.
@@ -13,6 +14,7 @@ from crm_assets.core.pace import SPARING
 _SAMPLE = 50
 
 
+@lru_cache(maxsize=64)
 def longest_gap(cron: str) -> timedelta:
     """The longest time between two of the next ticks of a cron expression."""
     ticks = list(islice(cron_string_iterator(datetime.now(UTC).timestamp(), cron, "UTC"), _SAMPLE))

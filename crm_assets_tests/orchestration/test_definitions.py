@@ -32,7 +32,7 @@ from crm_assets.definitions import defs
 loaded = defs()
 print(json.dumps({
     "assets": sorted(key.to_user_string() for key in loaded.resolve_asset_graph().get_all_asset_keys()),
-    "heavy": [name for name in ("dlt", "pandas", "psycopg", "sqlalchemy", "alembic", "httpx") if name in sys.modules],
+    "heavy": sorted({"dlt", "pyarrow", "pandas", "psycopg", "sqlalchemy", "alembic", "httpx"} & {*sys.modules}),
 }))
 """
 

@@ -17,7 +17,8 @@ import pyarrow.csv as pa_csv
 import pyarrow.json as pa_json
 
 from crm_assets.connectors.cast import as_text, cast, page_of, typed_page
-from crm_assets.core.model import ARROW_TYPES, FieldType, Object, Page
+from crm_assets.core.arrow import ARROW_TYPES
+from crm_assets.core.model import FieldType, Object, Page
 
 _DELETED = "IsDeleted"
 
