@@ -29,7 +29,7 @@ def _connection(db: Database, connection: str) -> dict[str, Any]:
             """SELECT i.waiting, o.waiting, extract(epoch FROM clock_timestamp() - least(i.oldest, o.oldest))::float8
                  FROM (SELECT count(*) AS waiting, min(received_at) AS oldest FROM crm_assets.inbox
                         WHERE connection = %(c)s AND state IN ('pending', 'claimed')) i,
-                      (SELECT count(*) AS waiting, min(created_at) AS oldest FROM crm_assets.outbox
+                      (SELECT count(*) AS waiting, min(created_at) AS oldest FROM crm_assets.unarrived
                         WHERE connection = %(c)s AND state IN ('pending', 'sending')
                           AND NOT EXISTS (SELECT FROM crm_assets.connection_state s
                                            WHERE s.connection = %(c)s AND s.paused)) o""",

@@ -184,10 +184,8 @@ def _unsettled_writes(conn: "Conn", spec: ConnectionSpec, table: str) -> dg.Asse
     states = {
         state: int(count)
         for state, count in conn.execute(
-            """SELECT state, count(*) FROM crm_assets.outbox
-                WHERE connection = %s AND object = %s
-                  AND state IN ('pending', 'sending', 'rejected', 'conflict', 'unknown')
-                GROUP BY state ORDER BY state""",
+            """SELECT state, count(*) FROM crm_assets.unarrived
+                WHERE connection = %s AND object = %s GROUP BY state ORDER BY state""",
             (spec.connection, table),
         )
     }

@@ -25,7 +25,7 @@ def under_way(db: Database, connection: str, obj: Object) -> set[str]:
     with db.transaction() as conn:
         rows = conn.execute(
             statement(
-                f"""SELECT coalesce(o.id, m.id) FROM crm_assets.outbox o
+                f"""SELECT coalesce(o.id, m.id) FROM crm_assets.unarrived o
                       LEFT JOIN {{m}} m ON m.row_id = o.row_id
                      WHERE o.connection = %(c)s AND o.object = %(o)s AND {_OPEN} AND NOT {_STUCK}
                     UNION SELECT id FROM {{s}} WHERE _load IS NULL
@@ -52,7 +52,7 @@ def stuck(db: Database, connection: str, obj: Object) -> set[str]:
     """Ids of records with a write that should have arrived long ago."""
     with db.transaction() as conn:
         rows = conn.execute(
-            f"""SELECT DISTINCT id FROM crm_assets.outbox o
+            f"""SELECT DISTINCT id FROM crm_assets.unarrived o
                  WHERE connection = %(c)s AND object = %(o)s AND id IS NOT NULL AND {_STUCK}""",
             {"c": connection, "o": obj.table, "stuck": STUCK},
         ).fetchall()
@@ -64,11 +64,10 @@ def unarrived(db: Database, connection: str, obj: Object, ids: Sequence[str]) ->
     found: dict[tuple[str, bool], set[str]] = {}
     with db.transaction() as conn:
         for record_id, rejected, columns in conn.execute(
-            f"""SELECT id, state = 'rejected',
+            """SELECT id, state = 'rejected',
                        CASE op WHEN 'delete' THEN ARRAY[%s] ELSE crm_assets.keys(new) END
-                 FROM crm_assets.outbox o
-                WHERE connection = %s AND object = %s AND id = ANY (%s) AND op IN ('update', 'delete')
-                  AND ({_OPEN} OR state = 'rejected')""",
+                 FROM crm_assets.unarrived o
+                WHERE connection = %s AND object = %s AND id = ANY (%s) AND op IN ('update', 'delete')""",
             (WHOLE, connection, obj.table, list(ids)),
         ):
             found.setdefault((record_id, rejected), set()).update(columns)
@@ -85,7 +84,7 @@ def not_created(db: Database, connection: str, obj: Object) -> list[Finding]:
         rows = conn.execute(
             statement(
                 f"""SELECT DISTINCT ON (m.row_id) m.row_id::text, o.state = 'rejected'
-                      FROM {{m}} m JOIN crm_assets.outbox o ON o.row_id = m.row_id
+                      FROM {{m}} m JOIN crm_assets.unarrived o ON o.row_id = m.row_id
                      WHERE m.id IS NULL AND m._deleted_at IS NULL
                        AND o.connection = %(c)s AND o.object = %(o)s AND o.op = 'create'
                        AND (o.state = 'rejected' OR {_STUCK})

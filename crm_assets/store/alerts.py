@@ -27,7 +27,7 @@ def conditions(conn: Conn, connection: str) -> dict[str, str]:
     """What needs a person now, in words, by key."""
     found: dict[str, str] = {}
     for table, state, count in conn.execute(
-        """SELECT object, state, count(*) FROM crm_assets.outbox
+        """SELECT object, state, count(*) FROM crm_assets.unarrived
             WHERE connection = %s AND state IN ('rejected', 'unknown', 'conflict') GROUP BY object, state""",
         (connection,),
     ):

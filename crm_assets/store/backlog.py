@@ -44,7 +44,7 @@ def due_writes(conn: Conn, connection: str) -> Backlog:
                       array_agg(DISTINCT object)
                  FROM (SELECT seq, object,
                               CASE state WHEN 'sending' THEN lease_until ELSE next_try_at END AS due_at
-                         FROM crm_assets.outbox
+                         FROM crm_assets.unarrived
                         WHERE connection = %(c)s AND state IN ('pending', 'unknown', 'sending')
                           AND guard_id IS NULL) o
                 WHERE due_at <= clock_timestamp()

@@ -8,11 +8,13 @@ above zero.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import LiteralString
 
 from psycopg import sql
 
 from crm_assets.core.model import Object
 from crm_assets.core.naming import identifier
+from crm_assets.store import audit
 from crm_assets.store.database import Conn, statement
 
 _WHEN = "WHEN (current_user <> 'crm_assets_sync' OR pg_trigger_depth() > 0)"
@@ -41,8 +43,10 @@ def install(conn: Conn, connection: str, obj: Object, columns: dict[str, str], *
             sql.SQL(
                 "CREATE OR REPLACE FUNCTION {} () RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER "
                 # A session plans each statement once, for as many rows as it first had; a nested loop over old and new
-                # rows, right for one, would be quadratic for the many that come later.
-                "SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET enable_nestloop = off AS {}"
+                # rows, right for one, would be quadratic for the many that come later. With the usual work_mem of 4 MB
+                # a join of many goes through files, and what the plan is thought to cost would have it compiled.
+                "SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET enable_nestloop = off "
+                "SET work_mem = '64MB' SET jit = off AS {}"
             ).format(function, sql.Literal(body.as_string(conn) if isinstance(body, sql.Composable) else body))
         )
         conn.execute(sql.SQL("REVOKE EXECUTE ON FUNCTION {} FROM PUBLIC").format(function))
@@ -80,10 +84,6 @@ BEGIN
 END """
 
 
-def _names(alias: str, columns: list[str]) -> sql.Composable:
-    return sql.SQL(", ").join(sql.Identifier(alias, column) for column in columns)
-
-
 def _literals(values: list[str]) -> sql.Composable:
     return sql.SQL("ARRAY[{}]::text[]").format(sql.SQL(", ").join(sql.Literal(v) for v in values))
 
@@ -99,8 +99,7 @@ BEGIN
     IF NOT {create} AND EXISTS (SELECT FROM new_rows) THEN
         RAISE EXCEPTION {refused};
     END IF;
-    SELECT c.name INTO bad
-      FROM new_rows n CROSS JOIN LATERAL (VALUES {checks}) AS c (name, given) WHERE c.given LIMIT 1;
+    SELECT min(CASE {checks} END) INTO bad FROM new_rows n;
     IF bad IS NOT NULL THEN
         RAISE EXCEPTION 'column "%" of {name} cannot be set by an INSERT: %', bad, {why}
             USING HINT = 'Leave the column out.';
@@ -119,10 +118,10 @@ BEGIN
 END """,
         create=sql.Literal(create),
         refused=sql.Literal(_refused(connection, obj, "inserted into")),
-        checks=sql.SQL(", ").join(
-            sql.SQL("({}, {} IS NOT NULL)").format(sql.Literal(c), sql.Identifier("n", c)) for c in forbidden
+        checks=sql.SQL(" ").join(
+            sql.SQL("WHEN {} IS NOT NULL THEN {}").format(sql.Identifier("n", c), sql.Literal(c)) for c in forbidden
         ),
-        why=_why(obj, "the CRM gives it its value"),
+        why=_why(obj, "bad", "the CRM gives it its value"),
         name=sql.SQL(_plain(f"{connection}.{obj.table}")),
         connection=sql.Literal(connection),
         object=sql.Literal(obj.table),
@@ -135,70 +134,46 @@ def _update_body(
 ) -> sql.Composable:
     # The row_id is the join key: a row of the old state without a partner has lost its own.
     fixed = ["id", *_OURS, *(c for c in columns if c not in updateable)]
-    changes = sql.SQL(", ").join(
-        sql.SQL("({0}, {1} IS DISTINCT FROM {2}, to_jsonb({1}), to_jsonb({2}))").format(
-            sql.Literal(c), sql.Identifier("o", c), sql.Identifier("n", c)
-        )
-        for c in columns
-        if c in updateable
-    )
-    capture = (
-        statement(
-            """
-    INSERT INTO crm_assets.outbox (connection, object, op, row_id, id, base, new)
-    SELECT {connection}, {object}, CASE WHEN again THEN 'create' ELSE 'update' END, n.row_id, n.id,
-           CASE WHEN again THEN NULL ELSE d.base END,
-           CASE WHEN again THEN jsonb_strip_nulls(to_jsonb(n) - {excluded}) ELSE d.new END
-      FROM old_rows o JOIN new_rows n ON n.row_id = o.row_id
-     CROSS JOIN LATERAL (
-        SELECT jsonb_object_agg(c.name, c.old) AS base, jsonb_object_agg(c.name, c.new) AS new
-          FROM (VALUES {changes}) AS c (name, changed, old, new) WHERE c.changed) d
-     CROSS JOIN LATERAL (
-        -- A row that never reached the CRM and has no create under way is offered again as a whole.
-        SELECT n.id IS NULL AND NOT EXISTS (
-            SELECT FROM crm_assets.outbox x
-             WHERE x.connection = {connection} AND x.object = {object} AND x.row_id = n.row_id AND x.op = 'create'
-               AND x.state IN ('pending', 'sending', 'unknown', 'confirmed')) AS again) a
-     WHERE d.new IS NOT NULL
-     ORDER BY n.row_id;
-    IF FOUND THEN PERFORM pg_notify('crm_assets_outbox', {connection}); END IF;""",
-            connection=sql.Literal(connection),
-            object=sql.Literal(obj.table),
-            excluded=_literals(["row_id", "id", *_OURS, *(c for c in columns if c not in createable)]),
-            changes=changes,
-        )
-        if updateable
-        else sql.SQL("")
-    )
+    captured = tuple(f for f in obj.fields if f.column in updateable)
     return statement(
         """
-DECLARE bad text;
 BEGIN
-    -- All of them: with LIMIT 1 the rows would be compared each with each, in the hope of an early find.
-    SELECT min(CASE WHEN n.row_id IS NULL THEN 'row_id' ELSE c.name END) INTO bad
-      FROM old_rows o LEFT JOIN new_rows n ON n.row_id = o.row_id
-      LEFT JOIN LATERAL (VALUES {fixed}) AS c (name, changed) ON c.changed
-     WHERE n.row_id IS NULL OR c.changed;
-    IF bad IS NOT NULL THEN
-        RAISE EXCEPTION 'column "%" of {name} cannot be changed here: %', bad, {why};
-    END IF;
-    {capture}
+    INSERT INTO crm_assets.outbox (connection, object, op, row_id, id, base, new)
+    SELECT {connection}, {object}, CASE WHEN again THEN 'create' ELSE 'update' END, d.row_id, d.id,
+           CASE WHEN again THEN NULL ELSE d.base END,
+           CASE WHEN again THEN jsonb_strip_nulls(to_jsonb(d.n) - {excluded}) ELSE d.new END
+      -- OFFSET keeps the expressions from being copied to where they are used, and worked out once for each use.
+      FROM (SELECT o.row_id, n.id, n, CASE WHEN n.row_id IS NULL THEN 'row_id' {fixed} END AS bad, {changes}
+              FROM old_rows o LEFT JOIN new_rows n ON n.row_id = o.row_id OFFSET 0)
+           AS d (row_id, id, n, bad, base, new)
+     CROSS JOIN LATERAL (
+        -- A row that never reached the CRM and has no create under way is offered again as a whole.
+        SELECT d.id IS NULL AND (
+            SELECT x.seq FROM crm_assets.outbox x
+             WHERE x.connection = {connection} AND x.object = {object} AND x.row_id = d.row_id AND x.op = 'create'
+               AND x.state IN ('pending', 'sending', 'unknown', 'confirmed') LIMIT 1) IS NULL AS again) a
+     WHERE CASE WHEN d.bad IS NULL THEN d.new <> '{{}}' ELSE crm_assets.refuse_change({name}, d.bad, {why}) END;
+    IF FOUND THEN PERFORM pg_notify('crm_assets_outbox', {connection}); END IF;
     RETURN NULL;
 END """,
-        fixed=sql.SQL(", ").join(
-            sql.SQL("({}, {} IS DISTINCT FROM {})").format(
-                sql.Literal(c), sql.Identifier("o", c), sql.Identifier("n", c)
+        connection=sql.Literal(connection),
+        object=sql.Literal(obj.table),
+        excluded=_literals(["row_id", "id", *_OURS, *(c for c in columns if c not in createable)]),
+        fixed=sql.SQL(" ").join(
+            sql.SQL("WHEN {} IS DISTINCT FROM {} THEN {}").format(
+                sql.Identifier("o", c), sql.Identifier("n", c), sql.Literal(c)
             )
             for c in fixed
         ),
-        name=sql.SQL(_plain(f"{connection}.{obj.table}")),
+        changes=audit.old_and_new(captured, "o", "n"),
+        name=sql.Literal(f"{connection}.{obj.table}"),
         why=_why(
             obj,
+            "d.bad",
             "it is kept by crm_assets or is read-only in the CRM"
             if updateable
             else "the object is read-only (write: false in defs.yaml, or no right in the CRM)",
         ),
-        capture=capture,
     )
 
 
@@ -271,8 +246,8 @@ _RETIRED = {
 }
 
 
-def _why(obj: Object, otherwise: str) -> sql.Composable:
-    """Why the column in the variable ``bad`` is not to be written, as an expression."""
+def _why(obj: Object, bad: LiteralString, otherwise: str) -> sql.Composable:
+    """Why the column that ``bad`` names is not to be written, as an expression."""
     whens = [
         sql.SQL("WHEN {} THEN {}").format(
             sql.Literal(one.column), sql.Literal(_RETIRED[one.why].format(field=one.field, since=_minute(one.since)))
@@ -281,7 +256,7 @@ def _why(obj: Object, otherwise: str) -> sql.Composable:
     ]
     if not whens:
         return sql.Literal(otherwise)
-    return sql.SQL("CASE bad {} ELSE {} END").format(sql.SQL(" ").join(whens), sql.Literal(otherwise))
+    return sql.SQL("CASE {} {} ELSE {} END").format(sql.SQL(bad), sql.SQL(" ").join(whens), sql.Literal(otherwise))
 
 
 def _minute(at: str) -> str:

@@ -89,7 +89,7 @@ def waiting(db: Database, connection: str, tables: Sequence[str]) -> set[str]:
     with db.transaction() as conn:
         found = conn.execute(
             """SELECT t FROM unnest(%s::text[]) t
-                WHERE EXISTS (SELECT FROM crm_assets.outbox
+                WHERE EXISTS (SELECT FROM crm_assets.unarrived
                                WHERE connection = %s AND object = t AND state IN ('pending', 'unknown'))""",
             (list(tables), connection),
         )
@@ -306,7 +306,7 @@ def _in_turn(conn: Conn, connection: str, obj: Object, writes: Sequence[Write]) 
     first = obj.natural_key[0]
     earlier: dict[tuple[str, Any], list[tuple[int, Mapping[str, Any]]]] = defaultdict(list)
     for seq, op, values in conn.execute(
-        """SELECT seq, op, coalesce(base, '{}') || coalesce(new, '{}') FROM crm_assets.outbox
+        """SELECT seq, op, coalesce(base, '{}') || coalesce(new, '{}') FROM crm_assets.unarrived
             WHERE connection = %s AND object = %s AND state IN ('pending', 'sending', 'unknown')
               AND op IN ('create', 'delete') AND seq < %s ORDER BY seq""",
         (connection, obj.table, max((w.seq for w in writes), default=0)),

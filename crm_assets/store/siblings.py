@@ -23,7 +23,7 @@ def apart(conn: Conn, connection: str, obj: Object, writes: Sequence[Write]) -> 
     under_way: dict[str, bool] = {}
     for parent, deletes in conn.execute(
         """SELECT coalesce(split_part(id, ':', 1), new ->> %s), bool_or(op = 'delete')
-             FROM crm_assets.outbox
+             FROM crm_assets.unarrived
             WHERE connection = %s AND object = %s AND state IN ('sending', 'unknown') GROUP BY 1""",
         (obj.parent_column, connection, obj.table),
     ):

@@ -25,7 +25,7 @@ def status(db: Database) -> dict[str, Any]:
             entry = connections.setdefault(connection, _connection(conn, connection))
             entry["objects"][table] = _object(conn, connection, table)
         needs_person = conn.execute(
-            """SELECT EXISTS (SELECT FROM crm_assets.outbox WHERE state IN ('rejected', 'unknown', 'conflict'))
+            """SELECT EXISTS (SELECT FROM crm_assets.unarrived WHERE state IN ('rejected', 'unknown', 'conflict'))
                    OR EXISTS (SELECT FROM crm_assets.conflict WHERE state = 'open')
                    OR EXISTS (SELECT FROM crm_assets.drift WHERE state = 'open')
                    OR EXISTS (SELECT FROM crm_assets.guard WHERE state = 'open')
@@ -101,9 +101,8 @@ def oldest_unsynced_seconds(conn: Conn, connection: str, table: str) -> float | 
     row = conn.execute(
         statement(
             """SELECT extract(epoch FROM clock_timestamp() - min(at)) FROM (
-                   SELECT min(created_at) AS at FROM crm_assets.outbox
-                    WHERE connection = %(c)s AND object = %(o)s
-                      AND state IN ('pending', 'sending', 'unknown', 'conflict')
+                   SELECT min(created_at) AS at FROM crm_assets.unarrived
+                    WHERE connection = %(c)s AND object = %(o)s AND state <> 'rejected'
                    UNION ALL
                    SELECT min(received_at) FROM crm_assets.inbox
                     WHERE connection = %(c)s AND object = %(o)s AND state IN ('pending', 'claimed')

@@ -39,20 +39,31 @@ CREATE TABLE crm_assets.outbox (
     created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     settled_at      timestamptz
 );
+-- What a product's statement inserts is in as few of them as can be: each costs it as much as one of its own table's.
 CREATE INDEX outbox_pending ON crm_assets.outbox (connection, object, seq) WHERE state = 'pending';
-CREATE INDEX outbox_unsettled ON crm_assets.outbox (connection, object, row_id, seq)
+-- A record's writes: those under way, and all. The row_id first, since it decides the comparisons.
+CREATE INDEX outbox_unsettled ON crm_assets.outbox (row_id, object, connection, seq)
     WHERE state IN ('pending', 'sending', 'unknown', 'conflict');
-CREATE INDEX outbox_conflicts ON crm_assets.outbox (connection, object, row_id) WHERE state = 'conflict';
+CREATE INDEX outbox_record ON crm_assets.outbox (row_id, object, connection, seq);
 CREATE UNIQUE INDEX outbox_sending ON crm_assets.outbox (connection, object, row_id) WHERE state = 'sending';
-CREATE INDEX outbox_due ON crm_assets.outbox (connection, next_try_at) WHERE state IN ('pending', 'unknown', 'sending');
+CREATE INDEX outbox_unknown ON crm_assets.outbox (connection, object, seq) WHERE state = 'unknown';
+CREATE INDEX outbox_conflicts ON crm_assets.outbox (connection, object, row_id) WHERE state = 'conflict';
+CREATE INDEX outbox_rejected ON crm_assets.outbox (connection, object, seq) WHERE state = 'rejected';
 CREATE INDEX outbox_creating ON crm_assets.outbox (connection, object, id)
     WHERE op = 'create' AND state IN ('sending', 'unknown', 'confirmed');
 CREATE INDEX outbox_waits_on ON crm_assets.outbox (waits_on) WHERE waits_on IS NOT NULL;
 CREATE INDEX outbox_deletes ON crm_assets.outbox (connection, object, seq)
     WHERE op = 'delete' AND state IN ('pending', 'sending', 'unknown');
-CREATE INDEX outbox_record ON crm_assets.outbox (connection, object, row_id, seq);
+-- Rows come in the order of their time.
+CREATE INDEX outbox_created ON crm_assets.outbox USING brin (created_at);
 
-CREATE INDEX outbox_created ON crm_assets.outbox (created_at);
+-- The writes of a connection or an object that have not arrived, found by the index of each state.
+CREATE VIEW crm_assets.unarrived AS
+SELECT * FROM crm_assets.outbox WHERE state = 'pending'
+UNION ALL SELECT * FROM crm_assets.outbox WHERE state = 'sending'
+UNION ALL SELECT * FROM crm_assets.outbox WHERE state = 'unknown'
+UNION ALL SELECT * FROM crm_assets.outbox WHERE state = 'conflict'
+UNION ALL SELECT * FROM crm_assets.outbox WHERE state = 'rejected';
 
 -- Who changed what, when, from what to what, in both directions.
 CREATE VIEW crm_assets.audit AS
@@ -99,3 +110,10 @@ END $$;
 CREATE TRIGGER outbox_transition BEFORE UPDATE OF state ON crm_assets.outbox
     FOR EACH ROW WHEN (OLD.state IS DISTINCT FROM NEW.state)
     EXECUTE FUNCTION crm_assets.check_outbox_transition();
+
+-- Ends a product's statement that changes what it may not, from within the capture's own.
+CREATE FUNCTION crm_assets.refuse_change(p_table text, p_column text, p_why text) RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RAISE EXCEPTION 'column "%" of % cannot be changed here: %', p_column, p_table, p_why;
+END $$;

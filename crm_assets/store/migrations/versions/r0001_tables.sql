@@ -174,7 +174,8 @@ CREATE TABLE crm_assets.change (
     process      text NOT NULL,
     at           timestamptz NOT NULL DEFAULT clock_timestamp()
 );
-CREATE INDEX change_at ON crm_assets.change (at);
+-- Rows come in the order of their time.
+CREATE INDEX change_at ON crm_assets.change USING brin (at);
 CREATE INDEX change_record ON crm_assets.change (row_id);
 
 -- A record we wrote: reads begun before floor_at are older than our own write and are ignored for it. The first
