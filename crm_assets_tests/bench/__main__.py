@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from rich.table import Table
 
 from crm_assets.store import migrations
 from crm_assets.store.embedded import EmbeddedPostgres
-from crm_assets_tests.bench.measure import Measured, Setting, result, run, served
+from crm_assets_tests.bench.measure import Flow, Measured, Setting, result, run, served
 
 _PEER_ROWS = 20_000
 """Peers take minutes for a million records and grow linearly; their rate at this number stands for all."""
@@ -34,6 +34,8 @@ _WORTH_REPEATING = 50_000
 _CHANGED = 5_000
 _WRITTEN = 100_000
 _LATENCIES = 100
+_CONTACTS = 2_000
+"""Of a sandbox whose records change all the time."""
 _DELAY_S = 0.05
 
 
@@ -46,6 +48,8 @@ class Plan:
     rows: int
     loaded: bool = True
     delay: float = 0.0
+    sustained: bool = False
+    """Changes that do not stop, measured once for as long as was asked."""
 
 
 def plans(rows: int) -> list[Plan]:
@@ -66,6 +70,8 @@ def plans(rows: int) -> list[Plan]:
         Plan("writeback_compared", ours, written, delay=_DELAY_S),
         Plan("relay_out", ("crm_assets",), min(_LATENCIES, rows // 2)),
         Plan("relay_in", ("crm_assets",), min(_LATENCIES, rows // 2)),
+        Plan("relay_sustained", ("crm_assets",), min(rows, _CONTACTS), loaded=False, sustained=True),
+        Plan("relay_sustained_quota", ("crm_assets",), min(rows, _CONTACTS), loaded=False, sustained=True),
     ]
 
 
@@ -105,7 +111,9 @@ class Databases:
         return Setting(work, system, rows, address, owner, writer, home, changed)
 
 
-def measure(rows: int, repeat: int, works: Sequence[str], console: Console) -> Iterator[list[dict[str, Any]]]:
+def measure(
+    rows: int, repeat: int, works: Sequence[str], flow: Flow, console: Console
+) -> Iterator[list[dict[str, Any]]]:
     """All works in their order, each as entries of bench.json."""
     chosen = [plan for plan in plans(rows) if not works or plan.work in works]
     with _server() as server:
@@ -113,7 +121,13 @@ def measure(rows: int, repeat: int, works: Sequence[str], console: Console) -> I
         full = _filled(databases, rows) if any(plan.loaded for plan in chosen) else ""
         for plan in chosen:
             console.print(f"[dim]{plan.work} …[/dim]")
-            yield _work(databases, plan, full, rows, repeat)
+            yield _sustained(databases, plan, flow) if plan.sustained else _work(databases, plan, full, rows, repeat)
+
+
+def _sustained(databases: Databases, plan: Plan, flow: Flow) -> list[dict[str, Any]]:
+    with databases.fresh() as database, _home() as home:
+        setting = databases.setting(plan.work, "crm_assets", plan.rows, "", database, home, 0)
+        return [result(plan.work, "crm_assets", [run(replace(setting, flow=flow))], None)]
 
 
 def _work(databases: Databases, plan: Plan, full: str, rows: int, repeat: int) -> list[dict[str, Any]]:
@@ -162,6 +176,9 @@ def _home() -> Iterator[str]:
         yield home
 
 
+_COMMON = ("work", "system", "rows", "seconds", "rows_per_second", "peak_mb", "ratio_to_limit")
+
+
 def table(results: Sequence[dict[str, Any]]) -> Table:
     shown = Table(title=_machine(), title_justify="left", title_style="")
     for name in ("work", "system", "rows", "seconds (min to max)", "rows/s", "peak MB", "× limit"):
@@ -195,16 +212,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, default=100_000, help="records of the object")
     parser.add_argument("--output", type=Path, default=Path("bench.json"))
     parser.add_argument("--repeat", type=int, help="measurements of each: 3, but 1 below 50,000 records")
+    parser.add_argument("--seconds", type=float, default=30.0, help="how long changes are made that do not stop: 30")
+    parser.add_argument("--rate", type=float, default=200.0, help="of them a second, in each direction: 200")
     parser.add_argument("--work", action="append", default=[], help="only this one; may be repeated")
     given = parser.parse_args(arguments)
     console = Console()
     repeat = given.repeat or (3 if given.rows >= _WORTH_REPEATING else 1)
     results: list[dict[str, Any]] = []
-    for some in measure(given.rows, repeat, given.work, console):
+    for some in measure(given.rows, repeat, given.work, Flow(given.seconds, given.rate), console):
         results += some
         # After each work: what follows may fail, or be given up.
         given.output.write_text(json.dumps({"results": results}, indent=1) + "\n", encoding="utf-8")
     console.print(table(results))
+    for one in results:
+        if more := {name: value for name, value in one.items() if name not in _COMMON}:
+            console.print(one["work"], more)
     console.print(f"written to {given.output}")
 
 

@@ -6,26 +6,32 @@ import json
 import logging
 import sys
 from collections.abc import Callable
+from typing import Any
 
-from crm_assets_tests.bench import capture, first_load, incremental, relay, writeback
-from crm_assets_tests.bench.measure import Setting
+from crm_assets_tests.bench import capture, first_load, incremental, relay, sustained, writeback
+from crm_assets_tests.bench.measure import Flow, Setting
 
-WORKS: dict[str, Callable[[Setting], float]] = {
+WORKS: dict[str, Callable[[Setting], float | dict[str, Any]]] = {
     **first_load.WORKS,
     **incremental.WORKS,
     **capture.WORKS,
     **writeback.WORKS,
     **relay.WORKS,
+    **sustained.WORKS,
 }
-"""By ``work/system``; each does ``setting.rows`` records and returns the seconds it took."""
+"""By ``work/system``; each does ``setting.rows`` records and returns the seconds it took, or all it has to tell."""
 
 
 def main() -> None:
     logging.disable(logging.WARNING)
-    setting = Setting(**json.loads(sys.argv[1]))
-    seconds = WORKS[f"{setting.work}/{setting.system}"](setting)
-    # Of a latency, the seconds are those of a single change; ``rows`` of them were tried.
-    print(json.dumps({"rows": 1 if setting.work.startswith("relay") else setting.rows, "seconds": seconds}))
+    given = json.loads(sys.argv[1])
+    flow = given.pop("flow")
+    setting = Setting(**given, flow=flow and Flow(**flow))
+    told = WORKS[f"{setting.work}/{setting.system}"](setting)
+    if not isinstance(told, dict):
+        # Of a latency, the seconds are those of a single change; ``rows`` of them were tried.
+        told = {"rows": 1 if f"{setting.work}/{setting.system}" in relay.WORKS else setting.rows, "seconds": told}
+    print(json.dumps(told))
 
 
 if __name__ == "__main__":

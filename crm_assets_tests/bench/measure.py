@@ -6,11 +6,19 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Changes that do not stop: for how long, and how many a second in each direction."""
+
+    seconds: float
+    rate: float
 
 
 @dataclass(frozen=True)
@@ -25,16 +33,19 @@ class Setting:
     writer: str
     home: str
     changed: int = 0
+    flow: Flow | None = None
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds of the work alone; of the whole process, imports included, peak memory in MB and CPU seconds."""
+    """Seconds of the work alone; of the whole process, imports included, peak memory in MB and CPU seconds. ``more`` is
+    what only this work tells."""
 
     rows: int
     seconds: float
     peak_mb: float
     cpu: float
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def rate(self) -> float:
@@ -54,7 +65,8 @@ def run(setting: Setting) -> Measured:
     if process.returncode:
         raise RuntimeError(f"{setting.work} by {setting.system} failed:\n{complained[-3000:]}")
     told = json.loads(said.splitlines()[-1])
-    return Measured(told["rows"], told["seconds"], usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime)
+    peak = told.get("peak_mb", usage.ru_maxrss / 1024)
+    return Measured(told["rows"], told["seconds"], peak, usage.ru_utime + usage.ru_stime, told.get("more", {}))
 
 
 @contextmanager
@@ -87,4 +99,5 @@ def result(work: str, system: str, measured: list[Measured], limit: list[Measure
         "rows_per_second": round(measured[0].rows / median(seconds), 1),
         "peak_mb": round(max(one.peak_mb for one in measured), 1),
         "ratio_to_limit": round(median(ratios), 3) if ratios else None,
+        **measured[-1].more,
     }

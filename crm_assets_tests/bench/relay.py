@@ -8,15 +8,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
-from pathlib import Path
 from statistics import median
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,7 +19,7 @@ from urllib.request import urlopen
 
 import psycopg
 
-from crm_assets_tests.bench import engine
+from crm_assets_tests.bench import ends, engine
 from crm_assets_tests.bench.measure import Setting
 
 _DEFS = """
@@ -40,7 +35,6 @@ attributes:
     Contact:
       write: true
 """
-_MAIN = "from crm_assets.relay import main; main(port=0)"
 _PATIENCE_S = 30.0
 
 
@@ -49,29 +43,8 @@ def _relay(setting: Setting) -> Iterator[str]:
     """The address of a relay on the prepared database."""
     with engine.opened(setting):
         pass
-    home = engine.home(setting)
-    folder = home / "defs" / "salesforce"
-    folder.mkdir(parents=True)
-    (folder / "defs.yaml").write_text(_DEFS.format(url=setting.server), encoding="utf-8")
-    environment = os.environ | {
-        "CRM_ASSETS_DATABASE_URL": setting.database,
-        "CRM_ASSETS_HOME": str(home),
-        "CRM_ASSETS_DEFS": str(home / "defs"),
-        "BENCH_SECRET": "bench",
-    }
-    with Path(home / "relay.log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-c", _MAIN], stdout=subprocess.PIPE, stderr=log, text=True, env=environment
-        )
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline()
-        assert line.startswith("relay listening on "), Path(home / "relay.log").read_text()[-2000:]
-        yield line.removeprefix("relay listening on ").strip()
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
-        process.stdout.close()
+    with ends.relay(engine.home(setting), setting.database, _DEFS.format(url=setting.server), "bench") as running:
+        yield running.url
 
 
 def _until(condition: Callable[[], Any]) -> float:

@@ -11,6 +11,7 @@ import pytest
 
 from crm_assets_tests.bench.__main__ import plans, table
 from crm_assets_tests.bench.child import WORKS
+from crm_assets_tests.bench.watching import Log, Seen
 
 
 def test_each_planned_measurement_exists() -> None:
@@ -20,6 +21,33 @@ def test_each_planned_measurement_exists() -> None:
         *("first_load_bulk", "first_load_rest", "first_load_hubspot", "incremental", "capture", "writeback"),
         *("relay_in", "relay_out"),
     }
+    assert {plan.work for plan in plans(1_000) if plan.sustained} == {"relay_sustained", "relay_sustained_quota"}
+
+
+def test_changes_are_seen_with_the_first_number_that_covers_them() -> None:
+    log = Log()
+    for seen in (Seen("a", 1, 10.0), Seen("a", 4, 12.0), Seen("b", 3, 11.0)):
+        log.add(seen)
+    changes = [Seen("a", 1, 9.5), Seen("a", 2, 11.0), Seen("b", 3, 10.0), Seen("a", 4, 11.5), Seen("a", 5, 13.0)]
+    assert log.latencies(changes) == [0.5, 1.0, 1.0, 0.5], "2 was overtaken by 4, and 5 never came"
+    assert log.has({"a": 4, "b": 2}) and not log.has({"a": 5})
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("work", ["relay_sustained", "relay_sustained_quota"])
+def test_sustained_changes_arrive_at_both_ends(work: str, tmp_path: Path) -> None:
+    output = tmp_path / "bench.json"
+    arguments = ["--rows", "40", "--seconds", "2", "--rate", "10", "--work", work, "--output", str(output)]
+    done = subprocess.run(
+        [sys.executable, "-m", "crm_assets_tests.bench", *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    (found,) = json.loads(output.read_text(encoding="utf-8"))["results"]
+    assert (found["work"], found["rows"]) == (work, 40)
+    assert found["out"]["count"] == 20 and found["out"]["p50_ms"] <= found["out"]["p99_ms"]
+    assert 0 < found["in"]["count"] <= 20 and found["sandbox"]["event"]["count"] > 0
+    assert found["relay_mb"]["first"] > 50 and set(found["cores"]) == {"relay", "sandbox", "postgres", "driver"}
+    assert 0 < found["calls"]["query"] < found["calls"]["limit"]
 
 
 @pytest.mark.timeout(600)
