@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
@@ -46,7 +47,7 @@ def fill(
 
 
 def _batch(db: Database, q: _Sql, rows: pa.Table, read_at: datetime) -> int:
-    scope = {"lo": rows["id"][0].as_py(), "hi": rows["id"][-1].as_py(), "read_at": read_at, "process": audit.process()}
+    scope: dict[str, Any] = {"read_at": read_at, "process": audit.process()}
     with db.transaction() as conn:
         as_sync_role(conn)
         conn.execute(
@@ -57,6 +58,10 @@ def _batch(db: Database, q: _Sql, rows: pa.Table, read_at: datetime) -> int:
         with conn.cursor().copy(q.copy) as sink:
             sink.write(_csv(rows))
         conn.execute("ANALYZE crm_assets_fill")
+        # The first and the last id as the database orders them, which may be by the rules of a language.
+        bounds = conn.execute("SELECT min(id), max(id) FROM crm_assets_fill").fetchone()
+        assert bounds is not None
+        scope |= {"lo": bounds[0], "hi": bounds[1]}
         conn.execute(q.lock, scope)
         conn.execute(q.hold)
         conn.execute(q.theirs, scope)

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -31,9 +32,20 @@ def older(request: pytest.FixtureRequest, tell: Tell) -> Iterator[str]:
     with servers.running(_FOUND[request.param]) as admin:
         with psycopg.connect(admin, autocommit=True) as conn:
             conn.execute("CREATE ROLE owner LOGIN CREATEROLE CREATEDB PASSWORD 'owner'")
-            conn.execute("CREATE DATABASE ours OWNER owner")
+            conn.execute("CREATE DATABASE ours OWNER owner TEMPLATE template0" + _linguistic(conn))
         tell(f"PostgreSQL {request.param}")
         yield admin.replace("postgres@", "owner:owner@").rpartition("/")[0] + "/ours"
+
+
+def _linguistic(conn: psycopg.Connection[Any]) -> str:
+    """Text in the order of a language, as most servers of others have it, where the server can."""
+    known = conn.execute("SELECT 1 FROM pg_collation WHERE collname = 'en-x-icu'").fetchone()
+    return " LOCALE_PROVIDER icu ICU_LOCALE 'en'" if known and conn.info.server_version >= 150000 else ""
+
+
+_MIXED = [f"003{letter}0000000000{n}" for n, letter in enumerate("aBbC")]
+"""Ids whose first and last one are others by their bytes than by the rules of a language."""
+_CHOSEN = ["FirstName", "LastName", "Title", "Phone", "Department", "ReportsToId"]
 
 
 def test_an_older_server_does_all_that_the_engine_asks_of_it(
@@ -43,12 +55,21 @@ def test_an_older_server_does_all_that_the_engine_asks_of_it(
         monkeypatch.setenv(variable, "sandbox")
     migrations.upgrade(older)
     migrations.upgrade(older)
-    db, sandbox = Database(older), make_sandbox()
-    link = Link(sandbox, db, tmp_path, connection_spec(sandbox.url, ("Contact",)))
+    seed = tmp_path / "seed" / "salesforce" / "Contact.csv"
+    seed.parent.mkdir(parents=True)
+    seed.write_text(
+        "\n".join(
+            ["Id,LastName,Email,SystemModstamp", *(f"{one},Old,{one}@a.com,2020-01-01T00:00:00Z" for one in _MIXED)]
+        )
+    )
+    db, sandbox = Database(older), make_sandbox(seed_dir=tmp_path / "seed")
+    spec = connection_spec(sandbox.url, ("Contact",), settings={"Contact": {"fields": _CHOSEN}})
+    link = Link(sandbox, db, tmp_path, spec)
     try:
         _uuids(link)
         assert not link.sync("contact").partial
         assert link.value("SELECT count(*) FROM salesforce.contact") == len(sandbox.alive("Contact"))
+        _fill(link)
         _both_ways(link)
         _merge(link)
         found = reconcile(db, link.connector, link.object("contact"))
@@ -70,6 +91,16 @@ def _uuids(link: Link) -> None:
         link.value("SELECT crm_assets.uuidv7() < (SELECT crm_assets.uuidv7() FROM pg_sleep(0.002))") for _ in range(20)
     ]
     assert all(pairs)
+
+
+def _fill(link: Link) -> None:
+    """A column that is chosen later gets the values of all rows."""
+    link.choose("Contact", fields="*")
+    link.age()
+    link.follow("contact")
+    there = {record_id: one["Email"] for record_id, one in link.sandbox.alive("Contact").items()}
+    assert dict(link.rows("SELECT id, email FROM salesforce.contact")) == there
+    assert [one for one in there.values() if one] and len(there) >= len(_MIXED)
 
 
 def _both_ways(link: Link) -> None:
