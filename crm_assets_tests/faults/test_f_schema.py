@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from crm_assets.connectors.salesforce import wide
+from crm_assets import runtime
+from crm_assets.connectors.salesforce import reading, wide
 from crm_assets.connectors.salesforce.describe import to_object
 from crm_assets.core.model import Object
 from crm_assets.mirror.sync import sync
-from crm_assets.store import ddl, inbox
+from crm_assets.store import ddl, inbox, loads
+from crm_assets_tests.faults.dying import Killed
 from crm_assets_tests.faults.kit import caught_up, equal, mirror, writes
 from crm_assets_tests.plugins.linked import Link, MakeLink
 
@@ -81,15 +84,20 @@ def test_F38_a_change_of_the_schema_resets_nothing(link: Link) -> None:
 
 def test_F39_a_connection_that_was_paused_goes_on_where_it_stood(link: Link) -> None:
     """Re-enabling a paused connection cleared the destination. Pausing keeps every row and every write; resuming
-    sends what has waited."""
+    sends what has waited, and reading goes on from its cursor."""
     record_id = link.sandbox.create("Contact", LastName="Paused")
     caught_up(link)
+    cursor = loads.read_cursor(link.db, "salesforce", "contact")
+    assert cursor is not None
     rows = link.rows("SELECT row_id, id FROM salesforce.contact ORDER BY id")
     link.rows("SELECT crm_assets.pause('salesforce')")
     link.rows("UPDATE salesforce.contact SET title = 'waits' WHERE id = %s", record_id)
     assert "paused" in (link.write_back().stopped or "")
     assert link.sandbox.alive("Contact")[record_id]["Title"] is None
     link.rows("SELECT crm_assets.resume('salesforce')")
+    link.connection = runtime.refresh(link.connection)
+    report = link.sync("contact")
+    assert (report.mode, report.low) == ("incremental", datetime.fromisoformat(cursor) - link.connector.overlap)
     link.settle()
     assert link.sandbox.alive("Contact")[record_id]["Title"] == "waits"
     assert link.rows("SELECT row_id, id FROM salesforce.contact ORDER BY id") == rows
@@ -177,9 +185,7 @@ def test_F42_many_columns_and_odd_types_fit(
 
 def test_F57_a_load_whose_later_page_fails_leaves_no_orphans(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
     """Are bulk syncs idempotent if a later page fails? The rows of the failed load leave the stage with it, and the
-    same pages come again once."""
-    from crm_assets.connectors.salesforce import reading
-
+    same pages come again once. So do those of a process that died when its pages were there and not yet counted."""
     assert not link.sync("account").partial, "a first load would keep its pages"
     monkeypatch.setattr(reading, "BULK_ROWS", 5)
     monkeypatch.setitem(link.connector.config.options, "bulk_threshold", 0)  # type: ignore[arg-type]
@@ -191,8 +197,20 @@ def test_F57_a_load_whose_later_page_fails_leaves_no_orphans(link: Link, monkeyp
     assert link.value("SELECT count(*) FROM salesforce_stage.account") == 0
     assert link.value("SELECT count(*) FROM salesforce.account WHERE name LIKE %s", f"{name}%") == 0
     link.sandbox.clear_faults()
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as dead, pytest.raises(Killed):
+        dead.setattr(loads, "land", die)
+        dead.setattr(loads, "abandon", lambda *_: None)
+        link.sync("account", "full")
+    assert link.value("SELECT count(*) FROM salesforce_stage.account") >= len(made)
+    # As if the time of the dead one's lease had passed.
+    link.rows("UPDATE crm_assets.cursor SET lease_until = clock_timestamp()")
     for _ in range(2):
         assert not link.sync("account", "full").partial
+    assert link.value("SELECT count(*) FROM salesforce_stage.account") == 0
     found = link.rows("SELECT id FROM salesforce.account WHERE name LIKE %s ORDER BY id", f"{name}%")
     assert [row[0] for row in found] == sorted(made)
     equal(link, "Account")

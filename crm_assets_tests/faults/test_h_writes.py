@@ -103,9 +103,12 @@ def test_F48_only_the_rows_asked_for_are_read(make_link: MakeLink) -> None:
     link = make_link(objects=("Contact",), rows=20, settings={"Contact": {"where": "LastName LIKE 'Keep%'"}})
     kept = link.sandbox.create("Contact", LastName="Keep me")
     link.sync("contact")
-    link.sandbox.create("Contact", LastName="Leave me")
+    left = link.sandbox.create("Contact", LastName="Leave me")
     also = link.sandbox.create("Contact", LastName="Keep me too")
     caught_up(link)
+    with link.db.transaction() as conn:
+        inbox.add(conn, "salesforce", [Change(uuid.uuid4().hex, "Contact", one, "update") for one in (left, also)])
+    link.read_events()
     assert {row[0] for row in link.rows("SELECT id FROM salesforce.contact")} == {kept, also}
     assert link.connector.count(link.object("contact")) == 2
 
