@@ -1,10 +1,12 @@
-"""Stage: observations waiting for ``apply``. Single changes are COPYed here; windows arrive through ``mirror``."""
+"""Stage: observations waiting for ``apply``. Single changes and small loads are COPYed here; large ones arrive through
+``mirror``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
+import pyarrow as pa
 from psycopg import sql
 
 from crm_assets.core.errors import RetriableError
@@ -27,12 +29,18 @@ def put(conn: Conn, connection: str, obj: Object, page: Page, source: Source, ob
     if page.table.num_rows == 0:
         return 0
     table = page.table.select(obj.page_schema().names).cast(obj.page_schema())
-    columns = table.column_names
-    rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
-    with conn.cursor().copy(_copy(connection, obj, columns)) as copy:
-        for row in rows:
+    with conn.cursor().copy(_copy(connection, obj, ["_source", "_observed_at", *table.column_names])) as copy:
+        for row in _rows(table):
             copy.write_row((source.value, observed_at, *row))
     _notify(conn, connection)
+    return int(table.num_rows)
+
+
+def put_load(conn: Conn, connection: str, obj: Object, table: pa.Table) -> int:
+    """Stage the rows of a load, each stamped with it: ``apply`` takes them once the load has landed."""
+    with conn.cursor().copy(_copy(connection, obj, table.column_names)) as copy:
+        for row in _rows(table):
+            copy.write_row(row)
     return int(table.num_rows)
 
 
@@ -46,7 +54,7 @@ def put_deleted(
 ) -> int:
     """Stage deletions: ids, each with the time the vendor names, or None when a primary read found nothing."""
     count = 0
-    with conn.cursor().copy(_copy(connection, obj, ["id", "_version", "_deleted"])) as copy:
+    with conn.cursor().copy(_copy(connection, obj, ["_source", "_observed_at", "id", "_version", "_deleted"])) as copy:
         for record_id, at in deleted:
             version = None if obj.version_text else at
             copy.write_row((source.value, observed_at, record_id, version, True))
@@ -99,8 +107,12 @@ def _copy(connection: str, obj: Object, columns: list[str]) -> sql.Composed:
     return statement(
         "COPY {t} ({c}) FROM STDIN",
         t=sql.Identifier(stage_schema(connection), obj.table),
-        c=sql.SQL(", ").join(sql.Identifier(c) for c in ("_source", "_observed_at", *columns)),
+        c=sql.SQL(", ").join(map(sql.Identifier, columns)),
     )
+
+
+def _rows(table: pa.Table) -> Iterator[tuple[object, ...]]:
+    return zip(*(column.to_pylist() for column in table.columns), strict=True)
 
 
 def _notify(conn: Conn, connection: str) -> None:

@@ -25,6 +25,7 @@ from crm_assets import runtime
 from crm_assets.connections import ConnectionSpec
 from crm_assets.core.model import Change
 from crm_assets.events import drain as events
+from crm_assets.mirror import land
 from crm_assets.mirror.sync import sync
 from crm_assets.reconcile.compare import reconcile
 from crm_assets.settings import Settings
@@ -60,6 +61,8 @@ def work(kind: str, url: str, home: str, spec: str, kill_at: int, victim: int, t
             events.drain(db, connection.connector, connection.objects)
         else:
             mode: Any = "incremental" if kind == "sync" else "full"
+            if kind == "full":  # as many rows land
+                land.FEW_ROWS = 0
             sync(db, Path(home), connection.connector, connection.objects["contact"], mode)
     finally:
         told.send(steps)

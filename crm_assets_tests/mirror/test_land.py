@@ -1,4 +1,4 @@
-"""Landing with dlt: the same rows as a plain COPY, whatever the values; and no silent change of a type."""
+"""Landing, few rows and many: the same rows as a plain COPY, whatever the values; and no silent change of a type."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from psycopg import sql
 
 from crm_assets.core.errors import CrmAssetsError
 from crm_assets.core.model import Field, FieldType, Object, Page, Source, Window
+from crm_assets.mirror import land as landing
 from crm_assets.mirror.land import land
 from crm_assets.store import ddl, loads
 from crm_assets.store.database import Database, statement
@@ -71,6 +72,13 @@ VALUES: list[dict[str, Any]] = [
 @pytest.fixture(autouse=True)
 def tables(db: Database) -> None:
     ddl.ensure_object(db, "crm", OBJ, write=False)
+
+
+@pytest.fixture(autouse=True, params=["few rows", "many rows"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test lands its rows as few are, and with dlt as many are."""
+    if request.param == "many rows":
+        monkeypatch.setattr(landing, "FEW_ROWS", 0)
 
 
 def _page(rows: list[dict[str, Any]], first: int = 0) -> Page:
@@ -168,13 +176,13 @@ def test_many_small_pages_land_whole(db: Database, home: Path) -> None:
     assert len(_stage(db, "thing_c")) == 700
 
 
-def test_dlt_leaves_the_tables_and_the_disk_as_they_were(db: Database, home: Path) -> None:
+def test_landing_leaves_the_tables_and_the_disk_as_they_were(db: Database, home: Path) -> None:
     with db.transaction() as conn:
         before = ddl.columns_of(conn, "crm_stage", "thing_c")
     land(db, home, _load(db), OBJ, iter([_page([_FULL])]), Source.LIST)
     with db.transaction() as conn:
         assert ddl.columns_of(conn, "crm_stage", "thing_c") == before
-    assert list((home / "dlt").iterdir()) == []
+    assert list((home / "dlt").glob("*")) == []
 
 
 def test_no_pages_is_no_load(db: Database, home: Path) -> None:
