@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ROWS ?= 100000
+MINUTES ?= 120
 
 .DEFAULT_GOAL := help
 .PHONY: help install run check test soak bench
@@ -25,8 +26,8 @@ check: install ## Lint, format, types and the direction of imports
 test: check ## Check, then all tests
 	$(BIN)/pytest
 
-soak: install ## The tests that run for minutes or hours
-	$(BIN)/pytest -m soak
+soak: install ## The tests that run for minutes or hours; the stateful one for MINUTES (120)
+	MINUTES=$(MINUTES) $(BIN)/pytest -m soak
 
 bench: install ## Measure with ROWS records (100000); writes bench.json
 	$(BIN)/python -m crm_assets_tests.bench --rows $(ROWS) --output bench.json

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import psycopg
 from psycopg import sql
@@ -21,6 +22,7 @@ from psycopg.rows import dict_row
 from crm_assets.core.errors import CrmAssetsError
 from crm_assets.core.model import Change, Object
 from crm_assets.events import drain as events
+from crm_assets.mirror import land
 from crm_assets.mirror.follow import follow
 from crm_assets.store import inbox
 from crm_assets.store.apply import apply
@@ -189,7 +191,7 @@ class World:
         if row is None or self.held is record or (held and self.held is not None):
             return
         # Only what the mirror has and the CRM had when it was described last.
-        columns = tuple(column for column in columns if column in self.columns())
+        columns = tuple(c for c in columns if c in FIELDS or (c in row and c in self.columns()))
         if not columns:
             return
         moment = next(self._moments)
@@ -352,10 +354,13 @@ class World:
         events.drain(process.db, process.connection.connector, process.connection.objects)
 
     def sync(self, process: Process, mode: Any = "incremental") -> None:
+        """The last process lands few rows as the others would land many."""
         connection = process.connection
+        few = 0 if process is self.processes[-1] else land.FEW_ROWS
         try:
             process.described()
-            follow(process.db, process.home, connection.connector, self.spec, self.obj, mode)
+            with patch.object(land, "FEW_ROWS", few):
+                follow(process.db, process.home, connection.connector, self.spec, self.obj, mode)
         except CrmAssetsError:  # a run that failed; a later one does its work
             return
 
