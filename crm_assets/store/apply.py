@@ -19,7 +19,7 @@ from psycopg.errors import LockNotAvailable
 
 from crm_assets.core.model import Guard, Object
 from crm_assets.store import apply_single, audit, catalog, guards, merges, setaside
-from crm_assets.store.apply_sql import TEMPORARY, UNSETTLED, ApplySql
+from crm_assets.store.apply_sql import HASHED, PLANS, TEMPORARY, UNSETTLED, ApplySql
 from crm_assets.store.database import Conn, Database, as_sync_role, statement
 from crm_assets.store.followers import Followers
 
@@ -161,46 +161,64 @@ def _landed(conn: Conn, statements: ApplySql) -> list[int]:
 
 
 def _batch(db: Database, q: ApplySql, after: str, size: int, work: _Pass) -> tuple[str | None, list[str], list[str]]:
-    """One batch. Returns its last id (None: it was the last one), and the ids to delete and to lift on their own."""
+    """One batch. Returns its last id (None: it was the last one), and the ids to delete and to lift on their own.
+
+    What nothing was picked for is not asked: most batches of a relay are a few updates of rows that are there.
+    """
     with _transaction(db, q) as conn:
-        conn.execute(TEMPORARY)
         scope: dict[str, Any] = {"loads": _landed(conn, q), "lo": after, "size": size, "process": audit.process()}
-        scope["first"] = audit.first_loads(conn, q.connection, q.obj.table)
         bounds = conn.execute(q.bounds, scope).fetchone()
         if bounds is None or bounds[1] is None:
             return None, [], []
         scope |= {"lo": bounds[0], "hi": bounds[1]}
-        picked = conn.execute(q.pick, scope).rowcount
+        conn.execute(TEMPORARY)
+        conn.execute(PLANS)
+        found = conn.execute(q.pick, scope).fetchone()
+        assert found is not None
+        picked, repeated, rows, unknown, floors = found
         if picked >= _ANALYZE_FROM:
-            # Without statistics a temporary table is planned as if it were tiny, and the joins below as scans. So is a
-            # stage that was counted while it was empty.
+            # Without statistics a temporary table is planned as if it were tiny. So is a stage that was counted while
+            # it was empty.
             conn.execute("ANALYZE crm_assets_pick")
             conn.execute("SELECT crm_assets.count_stage(%s, %s, %s)", (q.connection, q.obj.table, picked))
-        conn.execute(q.ties, scope)
-        conn.execute(q.find, scope)
-        conn.execute(q.lock, scope)
-        conn.execute(q.hold, scope)
-        conn.execute(q.decide, scope)
-        conn.execute(q.lock_outbox, scope)
-        conn.execute(q.theirs, scope)
-        conn.execute(q.write, scope)
-        conn.execute(q.insert, scope)
-        conn.execute(q.buried, scope)
-        conn.execute(q.bury, scope)
-        if q.meet is not None:
-            conn.execute(q.meet, scope)
-        conn.execute(q.lock_deletes, scope)
-        conn.execute(q.theirs_of_deletes, scope)
-        conn.execute(q.lower_floor, scope)
-        conn.execute(q.reread, scope)
-        conn.execute(q.consume, scope)
+        if repeated:
+            conn.execute(q.ties, scope)
+        if rows:
+            conn.execute(q.lock, scope)
+            held = conn.execute(q.hold, scope).rowcount
+            conn.execute(q.decide, scope)
+            if held:
+                conn.execute(q.lock_outbox, scope)
+                conn.execute(q.theirs, scope)
+            conn.execute(q.write, scope)
+        if unknown:
+            _unknown(conn, q, scope)
+        if floors:
+            conn.execute(q.lower_floor, scope)
         counts = conn.execute(q.counts, scope).fetchone()
         assert counts is not None
-        inserted, updated, unchanged, reread, deletes, lifts, stored = counts
+        inserted, updated, unchanged, reread, deletes, lifts, stored, asked = counts
+        if asked:
+            conn.execute(q.reread, scope)
+        conn.execute(q.consume, scope)
         if stored:
             setaside.clear(conn, q.connection, q.obj.table, stored)
         work.add(inserted=inserted, updated=updated, unchanged=unchanged, reread=reread)
         return bounds[1] if picked >= size else None, deletes or [], lifts or []
+
+
+def _unknown(conn: Conn, q: ApplySql, scope: dict[str, Any]) -> None:
+    """What a batch does with ids that are no rows of the mirror."""
+    conn.execute(HASHED)
+    conn.execute(q.insert, scope | {"first": audit.first_loads(conn, q.connection, q.obj.table)})
+    conn.execute(PLANS)
+    buried = conn.execute(q.buried, scope).rowcount
+    conn.execute(q.bury, scope)
+    if q.meet is not None:
+        conn.execute(q.meet, scope)
+    if buried:
+        conn.execute(q.lock_deletes, scope)
+        conn.execute(q.theirs_of_deletes, scope)
 
 
 def _guarded(db: Database, q: ApplySql, guard: Guard, ids: list[str], work: _Pass) -> list[str]:

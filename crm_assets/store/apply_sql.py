@@ -1,7 +1,9 @@
 """The statements of ``apply`` for one object, generated from its describe.
 
-Each statement of a batch is bounded by the batch's id range and joins temporary tables by key: arrays of thousands
-of ids, or an unbounded join, flip the plan to scans of the whole stage or mirror.
+Each statement of a batch goes through the temporary table of what was picked and looks everything else up by key, one
+row at a time. Stage, outbox and floor fill and empty within seconds, so that their statistics are never right: what
+the planner may choose is, sooner or later, a scan of the whole mirror, or each row with each. So look-ups are
+subqueries with a LIMIT, which cannot become joins, and ``PLANS`` leaves nested loops alone.
 """
 
 from __future__ import annotations
@@ -39,8 +41,19 @@ CREATE TEMPORARY TABLE IF NOT EXISTS crm_assets_pick (
     held jsonb,
     tied boolean,
     act text
-) ON COMMIT DELETE ROWS
+) ON COMMIT DELETE ROWS;
+CREATE INDEX IF NOT EXISTS crm_assets_pick_row_id ON crm_assets_pick (row_id)
 """
+
+PLANS = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
+HASHED = "SET LOCAL enable_hashjoin = on"
+
+_CHOSEN = "JOIN LATERAL (SELECT * FROM {stage} s WHERE s._seq = p.seq LIMIT 1) s ON true"
+"""The observation that counts of a picked id."""
+
+_FLOOR = """LEFT JOIN LATERAL (
+                    SELECT f.* FROM crm_assets.floor f
+                     WHERE f.connection = {{connection}} AND f.object = {{object}} AND f.id = {id} LIMIT 1) f ON true"""
 
 
 def staged(fld: Field, alias: str = "s") -> sql.Composable:
@@ -109,13 +122,17 @@ class ApplySql:
 
     @cached_property
     def pick(self) -> sql.Composed:
-        """The newest observation of each id; all of an id's rows are taken together.
+        """The newest observation of each id; all of an id's rows are taken together. Returns how many there are, how
+        many have several observations, how many are rows of the mirror and may be written, how many are no rows, and
+        how many have a floor.
 
         An observation without a version is a primary read that found nothing: ids are never used again, so it is
         newer than any version.
         """
+        floor = _FLOOR.format(id="s.id")
         return self._make(
-            f"""INSERT INTO crm_assets_pick (id, seq, seqs, eligible, deleted, version_null)
+            f"""WITH picked AS (
+                INSERT INTO crm_assets_pick (id, seq, seqs, eligible, deleted, version_null, row_id)
                 SELECT s.id,
                        (array_agg(s._seq ORDER BY ok DESC, s._version DESC NULLS FIRST,
                                   (s._source = 'lagging'), s._observed_at DESC))[1],
@@ -123,14 +140,20 @@ class ApplySql:
                        bool_or(ok),
                        (array_agg(s._deleted ORDER BY ok DESC, s._version DESC NULLS FIRST,
                                   (s._source = 'lagging'), s._observed_at DESC))[1],
-                       bool_or(ok AND s._version IS NULL)
+                       bool_or(ok AND s._version IS NULL),
+                       (SELECT m.row_id FROM {{mirror}} m WHERE m.id = s.id LIMIT 1)
                   FROM {{stage}} s
-                  LEFT JOIN crm_assets.floor f
-                    ON f.connection = {{connection}} AND f.object = {{object}} AND f.id = s.id
+                  {floor}
                  CROSS JOIN LATERAL (
                     SELECT f.id IS NULL OR s._observed_at >= f.floor_at AND s._source <> 'lagging' AS ok) o
                  WHERE s.id >= %(lo)s AND s.id <= %(hi)s AND s._source <> 'reply' AND {_VISIBLE}
-                 GROUP BY s.id"""
+                 GROUP BY s.id
+                RETURNING id, cardinality(seqs) AS observations, row_id, eligible AND NOT deleted AS there)
+               SELECT count(*), count(*) FILTER (WHERE observations > 1),
+                      count(*) FILTER (WHERE row_id IS NOT NULL AND there), count(*) FILTER (WHERE row_id IS NULL),
+                      count((SELECT f.id FROM crm_assets.floor f
+                              WHERE f.connection = {{connection}} AND f.object = {{object}} AND f.id = p.id LIMIT 1))
+                 FROM picked p"""
         )
 
     @cached_property
@@ -138,24 +161,17 @@ class ApplySql:
         """Observations of one version that differ in a writable field: like a tie with the mirror, a read
         settles it."""
         writable = tuple(f for f in self.obj.fields if f.writable)
+        chosen, floor = _CHOSEN.replace("p.seq", "q.seq"), _FLOOR.format(id="q.id")
         return self._make(
-            """UPDATE crm_assets_pick p SET tied = true
+            f"""UPDATE crm_assets_pick p SET tied = true
                  FROM crm_assets_pick q
-                 JOIN {stage} s ON s._seq = q.seq
-                 JOIN {stage} o ON o._seq = ANY (q.seqs)
-                 LEFT JOIN crm_assets.floor f
-                   ON f.connection = {connection} AND f.object = {object} AND f.id = q.id
+                 {chosen}
+                 JOIN {{stage}} o ON o._seq = ANY (q.seqs)
+                 {floor}
                 WHERE q.id = p.id AND cardinality(q.seqs) > 1 AND s._source = 'list' AND o._source <> 'lagging'
                   AND o._version = s._version AND NOT s._deleted AND NOT o._deleted
-                  AND (f.id IS NULL OR o._observed_at >= f.floor_at) AND ({differs})""",
+                  AND (f.id IS NULL OR o._observed_at >= f.floor_at) AND ({{differs}})""",
             differs=self._each("o.{c} IS DISTINCT FROM s.{c}", writable, glue=" OR ") if writable else sql.SQL("false"),
-        )
-
-    @cached_property
-    def find(self) -> sql.Composed:
-        return self._make(
-            """UPDATE crm_assets_pick p SET row_id = m.row_id FROM {mirror} m
-                WHERE m.id = p.id AND m.id >= %(lo)s AND m.id <= %(hi)s"""
         )
 
     @cached_property
@@ -165,28 +181,26 @@ class ApplySql:
         A record with a reply that could not be done yet waits behind it: the reply puts older values back.
         """
         return self._make(
-            """WITH locked AS (
-                    SELECT m.row_id FROM {mirror} m JOIN crm_assets_pick p ON p.row_id = m.row_id
-                     WHERE m.id >= %(lo)s AND m.id <= %(hi)s AND p.eligible AND NOT p.deleted
-                       AND NOT EXISTS (SELECT FROM {stage} r WHERE r.id = p.id AND r._source = 'reply'
-                                       AND r.id >= %(lo)s AND r.id <= %(hi)s)
-                       FOR NO KEY UPDATE OF m SKIP LOCKED)
-               UPDATE crm_assets_pick p SET act = 'locked' FROM locked l WHERE l.row_id = p.row_id"""
+            """UPDATE crm_assets_pick p SET act = 'locked'
+                WHERE p.row_id IS NOT NULL AND p.eligible AND NOT p.deleted
+                  AND (SELECT r._seq FROM {stage} r WHERE r.id = p.id AND r._source = 'reply' LIMIT 1) IS NULL
+                  AND (SELECT m.row_id FROM {mirror} m WHERE m.row_id = p.row_id
+                          FOR NO KEY UPDATE SKIP LOCKED) IS NOT NULL"""
         )
 
     @cached_property
     def hold(self) -> sql.Composed:
-        """Which fields of the locked rows are unsettled. Seen after the lock, so no product write is missed."""
+        """Which fields of the locked rows are unsettled. Seen after the lock, so no product write is missed. Returns a
+        row for each that has any."""
         return self._make(
-            f"""UPDATE crm_assets_pick p SET held = u.held
-                  FROM (SELECT o.row_id, jsonb_object_agg(k, true) AS held
-                          FROM crm_assets_pick q
-                          JOIN crm_assets.outbox o
-                            ON o.connection = {{connection}} AND o.object = {{object}} AND o.row_id = q.row_id
-                         CROSS JOIN LATERAL jsonb_object_keys(o.new) k
-                         WHERE q.act = 'locked' AND o.state IN {UNSETTLED}
-                         GROUP BY o.row_id) u
-                 WHERE p.row_id = u.row_id AND p.act = 'locked'"""
+            f"""UPDATE crm_assets_pick p SET held = h.held
+                  FROM crm_assets_pick q
+                 CROSS JOIN LATERAL (
+                    SELECT jsonb_object_agg(k, true) AS held
+                      FROM crm_assets.outbox o CROSS JOIN LATERAL jsonb_object_keys(o.new) k
+                     WHERE o.connection = {{connection}} AND o.object = {{object}} AND o.row_id = q.row_id
+                       AND o.state IN {UNSETTLED}) h
+                 WHERE q.id = p.id AND q.act = 'locked' AND h.held IS NOT NULL"""
         )
 
     @cached_property
@@ -194,8 +208,10 @@ class ApplySql:
         """What to do with each locked row: write, same, skip, or re-read by id."""
         differs = "(NOT coalesce(p.held ? {k}, false) AND m.{c} IS DISTINCT FROM s.{c})"
         writable = tuple(f for f in self.obj.fields if f.writable)
+        floor = _FLOOR.format(id="p.id")
         return self._make(
-            f"""UPDATE crm_assets_pick p SET act = CASE
+            f"""UPDATE crm_assets_pick p SET act = (
+                SELECT CASE
                     WHEN f.id IS NOT NULL THEN
                         CASE WHEN s._observed_at >= f.floor_at AND s._source <> 'lagging' THEN 'first' ELSE 'skip' END
                     WHEN m._deleted_at IS NOT NULL THEN
@@ -207,13 +223,10 @@ class ApplySql:
                     WHEN s._observed_at <= m._observed_at THEN 'skip'
                     WHEN s._source <> 'id' AND ({{writable}}) AND NOT p.version_null THEN 'reread'
                     ELSE 'write' END
-                  FROM crm_assets_pick q
-                  JOIN {{stage}} s ON s._seq = q.seq
-                  JOIN {{mirror}} m ON m.row_id = q.row_id
-                  LEFT JOIN crm_assets.floor f
-                    ON f.connection = {{connection}} AND f.object = {{object}} AND f.id = q.id
-                 WHERE q.id = p.id AND q.act = 'locked' AND m.id >= %(lo)s AND m.id <= %(hi)s
-                   AND s.id >= %(lo)s AND s.id <= %(hi)s""",
+                  FROM (SELECT * FROM {{stage}} s WHERE s._seq = p.seq LIMIT 1) s
+                 CROSS JOIN (SELECT * FROM {{mirror}} m WHERE m.row_id = p.row_id LIMIT 1) m
+                  {floor})
+                WHERE p.act = 'locked'""",
             differs=self._each(differs, glue=" OR ") if self.obj.fields else sql.SQL("false"),
             writable=self._each(differs, writable, glue=" OR ") if writable else sql.SQL("false"),
         )
@@ -221,23 +234,21 @@ class ApplySql:
     @cached_property
     def lock_outbox(self) -> sql.Composed:
         """The writes that get ``theirs``. Somebody may hold one in an open transaction: its record then waits."""
+        unsettled = f"""crm_assets.outbox o
+                         WHERE o.connection = {{connection}} AND o.object = {{object}} AND o.row_id = p.row_id
+                           AND o.state IN {UNSETTLED}"""
         return self._make(
-            f"""WITH free AS (
-                    SELECT o.seq FROM crm_assets.outbox o JOIN crm_assets_pick p ON p.row_id = o.row_id
-                     WHERE o.connection = {{connection}} AND o.object = {{object}} AND o.state IN {UNSETTLED}
-                       AND p.held IS NOT NULL AND p.act IN ('write', 'first')
-                     ORDER BY o.seq FOR NO KEY UPDATE OF o SKIP LOCKED)
-               UPDATE crm_assets_pick p SET act = NULL
-                WHERE p.held IS NOT NULL AND p.act IN ('write', 'first')
-                  AND EXISTS (SELECT FROM crm_assets.outbox o
-                               WHERE o.connection = {{connection}} AND o.object = {{object}} AND o.row_id = p.row_id
-                                 AND o.state IN {UNSETTLED} AND o.seq NOT IN (SELECT seq FROM free))"""
+            f"""UPDATE crm_assets_pick p SET act = NULL
+                 WHERE p.held IS NOT NULL AND p.act IN ('write', 'first')
+                   AND (SELECT count(*) FROM (SELECT FROM {unsettled} FOR NO KEY UPDATE SKIP LOCKED) free)
+                     < (SELECT count(*) FROM {unsettled})"""
         )
 
     @cached_property
     def theirs(self) -> sql.Composed:
         """What the CRM has for the held fields goes beside the product's value. The first read after a reply is
         also the new base of pending writes of the fields that were settled."""
+        floor = _FLOOR.format(id="p.id")
         return self._make(
             f"""UPDATE crm_assets.outbox o
                    SET theirs = coalesce(o.theirs, '{{{{}}}}') || (
@@ -254,9 +265,8 @@ class ApplySql:
                                         WHERE k = ANY (f.fields)), '{{{{}}}}')
                                    ELSE o.base END
                   FROM crm_assets_pick p
-                  JOIN {{stage}} s ON s._seq = p.seq
-                  LEFT JOIN crm_assets.floor f
-                    ON f.connection = {{connection}} AND f.object = {{object}} AND f.id = p.id
+                  {_CHOSEN}
+                  {floor}
                  WHERE p.row_id = o.row_id AND o.connection = {{connection}} AND o.object = {{object}}
                    AND o.state IN {UNSETTLED} AND o.op = 'update' AND p.held IS NOT NULL
                    AND p.act IN ('write', 'first')"""
@@ -276,19 +286,18 @@ class ApplySql:
         )
         comma = sql.SQL(", ") if self.obj.fields else sql.SQL("")
         return self._make(
-            """WITH written AS (
-                UPDATE {mirror} m
-                   SET {sets}{comma} _version = s._version, _observed_at = s._observed_at, _deleted_at = NULL
-                  FROM crm_assets_pick p JOIN {stage} s ON s._seq = p.seq {old}
+            f"""WITH written AS (
+                UPDATE {{mirror}} m
+                   SET {{sets}}{{comma}} _version = s._version, _observed_at = s._observed_at, _deleted_at = NULL
+                  FROM crm_assets_pick p {_CHOSEN} {{old}}
                  WHERE m.row_id = p.row_id AND p.act IN ('write', 'first')
-                   AND m.id >= %(lo)s AND m.id <= %(hi)s AND s.id >= %(lo)s AND s.id <= %(hi)s
-                RETURNING {returning} m.row_id, m.id, s._version::text AS version, s._source AS source,
-                       crm_assets_old._deleted_at IS NOT NULL AS undeleted, {changed})
+                RETURNING {{returning}} m.row_id, m.id, s._version::text AS version, s._source AS source,
+                       crm_assets_old._deleted_at IS NOT NULL AS undeleted, {{changed}})
                INSERT INTO crm_assets.change (connection, object, op, row_id, id, old, new, version, source, process)
-               SELECT {connection}, {object}, CASE WHEN undeleted THEN 'undelete' ELSE 'update' END, row_id, id,
+               SELECT {{connection}}, {{object}}, CASE WHEN undeleted THEN 'undelete' ELSE 'update' END, row_id, id,
                       old, new, version, source, %(process)s
                  FROM written AS w (row_id, id, version, source, undeleted, old, new)
-                WHERE undeleted OR new <> '{{}}'""",
+                WHERE undeleted OR new <> '{{{{}}}}'""",
             sets=sets,
             comma=comma,
             old=sql.SQL("")
@@ -300,36 +309,38 @@ class ApplySql:
 
     @cached_property
     def insert(self) -> sql.Composed:
-        """Ids with no mirror row and no tombstone, in id order. A row that appears meanwhile wins: DO NOTHING."""
+        """Ids with no mirror row and no tombstone, in id order. A row that appears meanwhile wins: DO NOTHING.
+
+        The one statement that may hash (``HASHED``): what was born is known only to itself.
+        """
         comma = sql.SQL(", ") if self.obj.fields else sql.SQL("")
         return self._make(
-            """WITH born AS (
-                INSERT INTO {mirror} AS m (row_id, id, {columns}{comma} _version, _observed_at)
+            f"""WITH born AS (
+                INSERT INTO {{mirror}} AS m (row_id, id, {{columns}}{{comma}} _version, _observed_at)
                 SELECT CASE WHEN x.row_id IS NOT NULL
-                             AND NOT EXISTS (SELECT FROM crm_assets.tombstone t WHERE t.connection = {connection}
-                                             AND t.object = {object} AND t.row_id = x.row_id)
-                             AND NOT EXISTS (SELECT FROM {mirror} m WHERE m.row_id = x.row_id)
+                             AND (SELECT t.row_id FROM crm_assets.tombstone t WHERE t.connection = {{connection}}
+                                     AND t.object = {{object}} AND t.row_id = x.row_id LIMIT 1) IS NULL
+                             AND (SELECT m.row_id FROM {{mirror}} m WHERE m.row_id = x.row_id LIMIT 1) IS NULL
                             THEN x.row_id ELSE crm_assets.uuidv7() END,
-                       s.id, {values}{comma} s._version, s._observed_at
+                       s.id, {{values}}{{comma}} s._version, s._observed_at
                   FROM crm_assets_pick p
-                  JOIN {stage} s ON s._seq = p.seq
-                 CROSS JOIN LATERAL (SELECT {external} AS row_id) x
+                  {_CHOSEN}
+                 CROSS JOIN LATERAL (SELECT {{external}} AS row_id) x
                  WHERE p.row_id IS NULL AND p.eligible AND NOT p.deleted
-                   AND s.id >= %(lo)s AND s.id <= %(hi)s
-                   AND NOT EXISTS (SELECT FROM {mirror} m WHERE m.id = p.id)
-                   AND NOT EXISTS (SELECT FROM {mirror} m WHERE m.row_id = x.row_id AND m.id IS NULL)
-                   AND NOT EXISTS (SELECT FROM crm_assets.tombstone t WHERE t.connection = {connection}
-                                   AND t.object = {object} AND t.id = p.id)
-                   AND {stranger}
+                   AND (SELECT m.id FROM {{mirror}} m WHERE m.id = p.id LIMIT 1) IS NULL
+                   AND (SELECT m.row_id FROM {{mirror}} m WHERE m.row_id = x.row_id AND m.id IS NULL LIMIT 1) IS NULL
+                   AND (SELECT t.id FROM crm_assets.tombstone t WHERE t.connection = {{connection}}
+                           AND t.object = {{object}} AND t.id = p.id LIMIT 1) IS NULL
+                   AND {{stranger}}
                  ORDER BY s.id
                 ON CONFLICT DO NOTHING RETURNING m.id, m.row_id, m AS record),
                noted AS (
                 INSERT INTO crm_assets.change (connection, object, op, row_id, id, new, version, source, process)
-                SELECT {connection}, {object}, 'create', b.row_id, b.id, {record}, s._version::text, s._source,
+                SELECT {{connection}}, {{object}}, 'create', b.row_id, b.id, {{record}}, s._version::text, s._source,
                        %(process)s
-                  FROM born b JOIN crm_assets_pick p ON p.id = b.id JOIN {stage} s ON s._seq = p.seq
-                 WHERE s.id >= %(lo)s AND s.id <= %(hi)s
-                   AND (s._load IS NULL OR s._load <> ALL (%(first)s::bigint[])))
+                  FROM born b JOIN crm_assets_pick p ON p.id = b.id
+                  {_CHOSEN}
+                 WHERE s._load IS NULL OR s._load <> ALL (%(first)s::bigint[]))
                UPDATE crm_assets_pick p SET act = 'born' FROM born b WHERE b.id = p.id""",
             columns=self._each("{c}"),
             values=sql.SQL(", ").join(staged(f) for f in self.obj.fields),
@@ -381,7 +392,7 @@ class ApplySql:
         return self._make(
             """UPDATE {stage} s SET _met_at = clock_timestamp() FROM crm_assets_pick p
                 WHERE s._seq = p.seq AND s._met_at IS NULL AND p.row_id IS NULL AND p.eligible AND NOT p.deleted
-                  AND p.act IS NULL AND s.id >= %(lo)s AND s.id <= %(hi)s
+                  AND p.act IS NULL
                   AND EXISTS (SELECT FROM crm_assets.outbox o WHERE {in_flight})""",
             in_flight=self._in_flight,
         )
@@ -390,6 +401,7 @@ class ApplySql:
     def buried(self) -> sql.Composed:
         """Observations of tombstoned ids: a primary read begun after the tombstone lifts it (later, on its own);
         any other sign of life only asks for such a read. While our own delete is unsettled nothing lifts it."""
+        chosen = _CHOSEN.replace("p.seq", "q.seq")
         return self._make(
             f"""UPDATE crm_assets_pick p SET act = CASE
                     WHEN NOT p.eligible THEN 'skip'
@@ -400,9 +412,10 @@ class ApplySql:
                          OR s._version > (t.version)::{{version}} THEN 'reread'
                     ELSE 'skip' END
                   FROM crm_assets_pick q
-                  JOIN {{stage}} s ON s._seq = q.seq
-                  JOIN crm_assets.tombstone t
-                    ON t.connection = {{connection}} AND t.object = {{object}} AND t.id = q.id
+                  {chosen}
+                  JOIN LATERAL (
+                    SELECT * FROM crm_assets.tombstone t
+                     WHERE t.connection = {{connection}} AND t.object = {{object}} AND t.id = q.id LIMIT 1) t ON true
                   LEFT JOIN LATERAL (
                     SELECT o.seq FROM crm_assets.outbox o
                      WHERE o.connection = {{connection}} AND o.object = {{object}} AND o.row_id = t.row_id
@@ -415,17 +428,16 @@ class ApplySql:
     def bury(self) -> sql.Composed:
         """Deletions of ids that were never here are remembered at once; nothing of the product can refer to them."""
         return self._make(
-            """WITH gone AS (
+            f"""WITH gone AS (
                 INSERT INTO crm_assets.tombstone
                        (connection, object, row_id, id, "values", deleted_by, version, observed_at, approved)
-                SELECT {connection}, {object}, crm_assets.uuidv7(), p.id, to_jsonb(s) - {control}::text[], 'crm',
+                SELECT {{connection}}, {{object}}, crm_assets.uuidv7(), p.id, to_jsonb(s) - {{control}}::text[], 'crm',
                        s._version::text, s._observed_at,
                        -- The guard counts what leaves the mirror.
                        true
-                  FROM crm_assets_pick p JOIN {stage} s ON s._seq = p.seq
+                  FROM crm_assets_pick p {_CHOSEN}
                  WHERE p.row_id IS NULL AND p.act IS NULL AND p.eligible AND p.deleted
-                   AND s.id >= %(lo)s AND s.id <= %(hi)s
-                   AND NOT EXISTS (SELECT FROM {mirror} m WHERE m.id = p.id)
+                   AND (SELECT m.id FROM {{mirror}} m WHERE m.id = p.id LIMIT 1) IS NULL
                 ON CONFLICT DO NOTHING RETURNING id)
                UPDATE crm_assets_pick p SET act = 'gone' FROM gone g WHERE g.id = p.id""",
             control=sql.Literal([name for name in _CONTROL if name != "id"]),
@@ -453,16 +465,16 @@ class ApplySql:
     def theirs_of_deletes(self) -> sql.Composed:
         """What the CRM shows of a record that we are about to delete; the drain compares it with the base. The first
         read after a write of our own is the new base: what the CRM's automation made of that write is no edit."""
+        floor = _FLOOR.format(id="p.id")
         return self._make(
             f"""UPDATE crm_assets.outbox o
                    SET theirs = v.record, theirs_version = s._version::text,
                        base = CASE WHEN f.id IS NOT NULL AND o.state = 'pending' THEN v.record ELSE o.base END
                   FROM crm_assets_pick p
-                  JOIN {{stage}} s ON s._seq = p.seq
+                  {_CHOSEN}
                   JOIN crm_assets.tombstone t
                     ON t.connection = {{connection}} AND t.object = {{object}} AND t.id = p.id
-                  LEFT JOIN crm_assets.floor f
-                    ON f.connection = {{connection}} AND f.object = {{object}} AND f.id = p.id
+                  {floor}
                  CROSS JOIN LATERAL (
                     SELECT to_jsonb(s) - {{control}}::text[] AS record) v
                  WHERE p.act = 'deleting' AND NOT p.deleted AND o.connection = {{connection}} AND o.object = {{object}}
@@ -474,8 +486,8 @@ class ApplySql:
     def lower_floor(self) -> sql.Composed:
         """The first read after a write of ours has been taken in, whatever it led to."""
         return self._make(
-            """DELETE FROM crm_assets.floor f USING crm_assets_pick p JOIN {stage} s ON s._seq = p.seq
-                WHERE f.connection = {connection} AND f.object = {object} AND f.id = p.id AND p.eligible
+            f"""DELETE FROM crm_assets.floor f USING crm_assets_pick p {_CHOSEN}
+                WHERE f.connection = {{connection}} AND f.object = {{object}} AND f.id = p.id AND p.eligible
                   -- Raised again meanwhile: then this read is older than the write it was raised for.
                   AND s._observed_at >= f.floor_at
                   AND (p.act IN ('first', 'born', 'deleting', 'gone') OR p.row_id IS NULL AND p.act = 'skip')"""
@@ -498,16 +510,16 @@ class ApplySql:
         """Only rows that the batch saw: one that was committed meanwhile stays for the next pass. So does what was
         read later than a read that found nothing: it may be an undelete."""
         return self._make(
-            """DELETE FROM {stage} s USING (
+            f"""DELETE FROM {{stage}} s USING (
                     SELECT unnest(p.seqs) AS seq FROM crm_assets_pick p
                      WHERE p.act IN ('write', 'first', 'same', 'skip', 'reread', 'born', 'deleting')
                         OR NOT p.eligible
                     UNION ALL
                     SELECT o._seq FROM crm_assets_pick p
-                      JOIN {stage} s ON s._seq = p.seq
-                      JOIN {stage} o ON o._seq = ANY (p.seqs)
+                      {_CHOSEN}
+                      JOIN {{stage}} o ON o._seq = ANY (p.seqs)
                      WHERE p.act = 'gone' AND (s._version IS NOT NULL OR o._observed_at <= s._observed_at)) d
-                WHERE s._seq = d.seq AND s.id >= %(lo)s AND s.id <= %(hi)s"""
+                WHERE s._seq = d.seq"""
         )
 
     @cached_property
@@ -519,6 +531,7 @@ class ApplySql:
                       count(*) FILTER (WHERE act = 'reread'),
                       array_agg(id ORDER BY id) FILTER (WHERE eligible AND deleted AND act IS NULL),
                       array_agg(id ORDER BY id) FILTER (WHERE act = 'lift'),
-                      array_agg(id) FILTER (WHERE act IN ('born', 'write', 'first', 'gone'))
+                      array_agg(id) FILTER (WHERE act IN ('born', 'write', 'first', 'gone')),
+                      count(*) FILTER (WHERE act = 'reread' OR tied)
                  FROM crm_assets_pick"""
         )

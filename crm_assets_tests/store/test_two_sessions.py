@@ -70,7 +70,7 @@ def test_statement_2_touches_only_rows_that_statement_1_has_locked(one: Mirror) 
     assert one.row("003a")["email"] == "product" and one.outbox()[0]["theirs"] == {"email": "crm"}
 
 
-@pytest.mark.parametrize("step", ["lock", "insert", "buried"])
+@pytest.mark.parametrize("step", ["lock", "hold", "write"])
 def test_a_row_the_product_deletes_meanwhile_is_not_revived(one: Mirror, step: str) -> None:
     product = one.product()
     product.execute("DELETE FROM salesforce.contact WHERE id = '003a'")
