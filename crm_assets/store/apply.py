@@ -345,6 +345,7 @@ def _close_loads(db: Database, q: ApplySql) -> None:
                 continue
             if kind == "full" and from_cursor is None:
                 audit.summarize(conn, q.connection, q.obj.table, high)
+                Followers(conn, q.connection, q.obj).ask_whole()
             conn.execute(
                 """UPDATE crm_assets.cursor SET cursor = %(high)s::text, moved_at = clock_timestamp()
                     WHERE connection = %(connection)s AND object = %(object)s

@@ -61,10 +61,11 @@ def save(conn: Conn, connection: str, obj: Object, *, writable: bool) -> None:
 
 
 def _follows(obj: Object) -> list[dict[str, Any]]:
-    """What the object's formulas show of others: own reference column, the objects it may lead to, their field."""
+    """What the object's formulas show of others: own reference column, the objects it may lead to, their field; and
+    whether the object's versions are times."""
     pairs = dict.fromkeys(pair for fld in obj.fields for pair in fld.through)
     return [
-        {"column": link.column, "objects": link.reference_to, "field": field}
+        {"column": link.column, "objects": link.reference_to, "field": field, "dated": not obj.version_text}
         for own, field in pairs
         if (link := obj.by_name.get(own)) is not None
     ]

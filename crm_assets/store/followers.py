@@ -72,7 +72,8 @@ class Followers:
         """Ask for what follows the changes that this transaction has noted. Returns how many reads were asked for."""
         return self._ask(
             statement(
-                """SELECT id, op, coalesce(old, '{{}}') AS old, coalesce(new, '{{}}') AS new FROM crm_assets.change
+                """SELECT id, op, coalesce(old, '{{}}') AS old, coalesce(new, '{{}}') AS new, version
+                     FROM crm_assets.change
                     WHERE change_id > {begun} AND connection = {connection} AND object = {object} AND id IS NOT NULL""",
                 begun=sql.Literal(self._begun),
                 connection=sql.Literal(self._connection),
@@ -81,13 +82,26 @@ class Followers:
             {},
         )
 
+    def ask_whole(self) -> None:
+        """A first load tells of no single change. Who follows, and was read before, is read again as far as it is
+        calculated."""
+        read = self._conn.execute(
+            """SELECT object FROM crm_assets.cursor
+                WHERE connection = %s AND object = ANY (%s) AND object <> %s AND cursor IS NOT NULL ORDER BY object""",
+            (self._connection, [one.table for one in self._all], self._obj.table),
+        ).fetchall()
+        for one in self._all:
+            if (one.table,) in read:
+                fills.refresh(self._conn, self._connection, one.table, one.calculated)
+
     def ask(self, changes: Sequence[Changed]) -> int:
         """Ask for what follows these changes, which the CRM has taken from us."""
         if not changes:
             return 0
         return self._ask(
             sql.SQL(
-                """SELECT * FROM unnest(%(ids)s::text[], %(ops)s::text[], %(olds)s::jsonb[], %(news)s::jsonb[])
+                """SELECT *, NULL::text AS version
+                     FROM unnest(%(ids)s::text[], %(ops)s::text[], %(olds)s::jsonb[], %(news)s::jsonb[])
                        AS c (id, op, old, new)"""
             ),
             {
@@ -134,21 +148,26 @@ class Followers:
         return asked
 
     def _below(self, follower: _Follower) -> list[sql.Composable]:
-        """Records whose formulas show a field of a changed one. Nothing refers yet to a record that is new."""
+        """Records whose formulas show a field of a changed one. One that is new here may have changed after they were
+        read; not if they changed later themselves."""
         parts: list[sql.Composable] = []
         for link in follower.follows:
             if self._obj.name not in link["objects"]:
                 continue
             fld = self._obj.by_name.get(link["field"])
             # A field that is not mirrored may have changed with any other.
+            dated = link["dated"] and not self._obj.version_text
+            unseen = "NOT coalesce(m._version > c.version::timestamptz, false)" if dated else "true"
             shown = sql.SQL("true") if fld is None else statement("c.new ? {k}", k=sql.Literal(fld.column))
             parts.append(
                 statement(
                     """SELECT m.id FROM changed c JOIN {mirror} m ON m.{link} = c.id
-                        WHERE c.op <> 'create' AND (c.op <> 'update' OR {shown}) AND m._deleted_at IS NULL""",
+                        WHERE CASE c.op WHEN 'create' THEN {unseen} WHEN 'update' THEN {shown} ELSE true END
+                          AND m._deleted_at IS NULL""",
                     mirror=sql.Identifier(self._connection, follower.table),
                     link=sql.Identifier(link["column"]),
                     shown=shown,
+                    unseen=sql.SQL(unseen),
                 )
             )
         return parts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,12 +11,13 @@ import pytest
 from crm_assets.orchestration.metadata import table_metadata
 from crm_assets.reconcile import fields
 from crm_assets.store import followers, inbox
-from crm_assets_tests.faults.kit import caught_up, check, equal, mirror
+from crm_assets_tests.faults.kit import caught_up, check, equal, mirror, next_second
 from crm_assets_tests.plugins.linked import Link, MakeLink
 
 
-def _calculating(make_link: MakeLink) -> Link:
-    """Accounts and contacts, each with fields that are calculated from the other."""
+def _calculating(make_link: MakeLink, between: Callable[[Link], object] = lambda _: None) -> Link:
+    """Accounts and contacts, each with fields that are calculated from the other. Contacts are read first, then
+    something happens ``between``."""
     link = make_link(objects=("Account", "Contact"), rows=20, call_timeout=20)
     link.sandbox.schema("Account", "add", "Heads__c", type="double", rollup={"object": "Contact", "field": "AccountId"})
     for name, kind, formula in (
@@ -25,8 +27,9 @@ def _calculating(make_link: MakeLink) -> Link:
     ):
         link.sandbox.schema("Contact", "add", name, type=kind, formula=formula)
     link.age()
-    for table in ("account", "contact"):
-        link.follow(table)
+    link.follow("contact")
+    between(link)
+    link.follow("account")
     return link
 
 
@@ -75,9 +78,10 @@ def test_F34_formulas_and_roll_ups_reach_the_mirror(make_link: MakeLink, monkeyp
     assert heads() == [1, 2]
 
     # Followers in such numbers that they are not read one by one, and what nothing leads to: a field two parents away.
-    monkeypatch.setattr(followers, "MOST", 0)
-    sandbox.update("Account", here, Rating="Cold")
-    _told(link, "account", here)
+    with monkeypatch.context() as patch:
+        patch.setattr(followers, "MOST", 0)
+        sandbox.update("Account", here, Rating="Cold")
+        _told(link, "account", here)
     assert shown("tier_c") == ["Hot", "Cold"]
     link.follow("contact")
     assert shown("tier_c") == ["Cold", "Cold"]
@@ -104,6 +108,19 @@ def test_F34_formulas_and_roll_ups_reach_the_mirror(make_link: MakeLink, monkeyp
     link.follow("contact")
     assert mirror(link, kept, "keeper_c") == "Once more"
 
+    # A parent that changed after its child was read, and before it was read itself; and one that did not.
+    asked = "SELECT count(*) FROM crm_assets.inbox WHERE reason = 'calculated from Account'"
+    for rating, read in (("Warm", 1), (None, 0)):
+        parent = sandbox.create("Account", Name="Read later", Rating="Cold")
+        next_second()
+        child = sandbox.create("Contact", LastName="Read first", AccountId=parent)
+        _told(link, "contact", child)
+        if rating:
+            sandbox.update("Account", parent, Rating=rating)
+        before = link.value(asked)
+        _told(link, "account", parent)
+        assert (mirror(link, child, "tier_c"), link.value(asked) - before) == (rating or "Cold", read)
+
     told = table_metadata(link.spec, link.object("contact"))["calculated_columns"].records
     assert {record.data["column"]: record.data["staleness"] for record in told} == {
         "tier_c": "at most 24 h old; read again as soon as a change of AccountId.Rating is in the mirror",
@@ -112,6 +129,20 @@ def test_F34_formulas_and_roll_ups_reach_the_mirror(make_link: MakeLink, monkeyp
     }
     (sums,) = table_metadata(link.spec, link.object("account"))["calculated_columns"].records
     assert "mirrored records that refer to Account" in str(sums.data["staleness"])
+
+
+def test_F34_a_change_between_two_first_loads_is_shown(make_link: MakeLink) -> None:
+    """The same at the very beginning: no change of a single record is told of a first load."""
+    changed: list[str] = []
+
+    def between(link: Link) -> None:
+        some = next(one for one in link.sandbox.alive("Contact").values() if one["AccountId"])
+        changed.extend((some["Id"], "Cold" if mirror(link, some["Id"], "tier_c") != "Cold" else "Hot"))
+        link.sandbox.update("Account", some["AccountId"], Rating=changed[1])
+
+    link = _calculating(make_link, between)
+    link.follow("contact")
+    assert mirror(link, changed[0], "tier_c") == changed[1]
 
 
 def test_F35_a_field_that_changes_without_moving_the_stamp_is_found(link: Link) -> None:

@@ -11,7 +11,7 @@ CREATE TABLE crm_assets.object (
     columns       jsonb NOT NULL,
     -- Of described: who works with another one has to load it anew.
     fingerprint   text NOT NULL,
-    -- Columns that the CRM calculates; what they follow, as [{column, objects, field}]; whether any sums up records
+    -- Columns that the CRM calculates; what they follow, as [{column, objects, field, dated}]; whether any sums up records
     -- that refer to the object's. Kept apart, because every apply asks.
     calculated    text[] NOT NULL DEFAULT '{}',
     follows       jsonb NOT NULL DEFAULT '[]',
