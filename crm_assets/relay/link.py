@@ -19,6 +19,7 @@ from crm_assets.events import drain as events
 from crm_assets.quota import state
 from crm_assets.relay.following import Following
 from crm_assets.relay.sweeping import sweep
+from crm_assets.relay.tending import Tending
 from crm_assets.relay.worker import Turn, Worker
 from crm_assets.settings import Settings
 from crm_assets.store import activity, stage
@@ -47,6 +48,7 @@ class Link:
         self._described: object = None
         self._asked_for_missing = float("-inf")
         self._claimant: Claimant | None = None
+        self._tending = Tending()
         self._pace = state.Pace(LINGER, LINGER)
         self._pace_read = float("-inf")
         self._followings = [self._following(topic) for topic in self._topics()]
@@ -151,8 +153,11 @@ class Link:
         return False
 
     def sweep(self) -> bool:
-        """Objects of which nobody could say what changed."""
-        done = sweep(self._db, self._settings.home, self.connector("incremental"), self.objects())
+        """Objects of which nobody could say what changed, then those that nobody reads."""
+        home, connector, objects = self._settings.home, self.connector("incremental"), self.objects()
+        done = sweep(self._db, home, connector, objects)
+        if done is None:
+            done = self._tending.turn(self._db, home, connector, self._spec, objects)
         if done is not None:
             self._record(done.object, "sweep", {name: getattr(done, name) for name in _APPLY_COUNTS})
         return done is not None and not done.partial

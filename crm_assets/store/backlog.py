@@ -85,6 +85,18 @@ def swept(conn: Conn, connection: str) -> dict[str, Swept]:
     return {table: Swept(age, quiet) for table, age, quiet in rows}
 
 
+def unread(conn: Conn, connection: str, longer: timedelta) -> list[str]:
+    """Objects whose last read is older than ``longer`` and that nobody reads now, the oldest first. One that was never
+    read waits for its first load."""
+    rows = conn.execute(
+        """SELECT object FROM crm_assets.cursor
+            WHERE connection = %s AND moved_at < clock_timestamp() - %s
+              AND (lease_until IS NULL OR lease_until < clock_timestamp()) ORDER BY moved_at""",
+        (connection, longer),
+    ).fetchall()
+    return [row[0] for row in rows]
+
+
 def _backlog(row: tuple[int, float, int, int, list[str]] | None) -> Backlog:
     if row is None or not row[0]:
         return Backlog(0, 0.0, 0, 0, ())
