@@ -54,13 +54,13 @@ _HINTS: dict[FieldType, dict[str, Any]] = {
 }
 
 
-def land(db: Database, home: Path, load: Load, obj: Object, pages: Iterator[Page], source: Source) -> int:
-    """Append all pages to the stage; returns the number of rows. On an error nothing of the load counts.
+def land(db: Database, home: Path, load: Load, obj: Object, tables: Iterator[pa.Table], source: Source) -> int:
+    """Append all tables (see ``joined``) to the stage; returns the number of rows. On an error nothing of the load
+    counts.
 
     The rows become visible to ``apply`` only when ``loads.land`` has marked the load.
     """
     _sweep(home, load)
-    tables = joined(obj, pages)
     first, rows = [], 0
     for table in tables:
         first.append(table)
@@ -112,8 +112,10 @@ def _alone_the_first_time(db: Database, connection: str) -> Iterator[None]:
 
 
 def _run(db: Database, home: Path, load: Load, obj: Object, tables: Iterator[pa.Table], source: Source) -> int:
+    # Late: dlt takes seconds to import, and a window that tells nothing new does without it.
     import dlt
-    from dlt.destinations import postgres
+
+    from crm_assets.mirror.destination import destination
 
     name = f"{load.connection}_{load.table}_{load.load_id}"
     directory = home / "dlt" / name
@@ -131,7 +133,7 @@ def _run(db: Database, home: Path, load: Load, obj: Object, tables: Iterator[pa.
     pipeline = dlt.pipeline(
         pipeline_name=name,
         pipelines_dir=str(directory),
-        destination=postgres(credentials=db.url),
+        destination=destination(db.url),
         dataset_name=stage_schema(load.connection),
         progress=None,
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import psycopg
+import pyarrow as pa
 from psycopg import sql
 
 from crm_assets.connectors.base import Connector
@@ -29,6 +30,7 @@ from crm_assets.store.database import Database, statement
 from crm_assets.store.ddl import stage_schema
 from crm_assets.store.first import FirstLoad
 from crm_assets.store.loads import Load
+from crm_assets.store.news import news
 
 __all__ = ["Described", "Mode", "SyncReport", "describe", "sync"]
 
@@ -191,9 +193,20 @@ class _Sync:
         return rows
 
     def _land(self, pages: Iterator[Page]) -> int:
+        """Into the stage, but for what the mirror shows already."""
         assert self._load is not None
+        left_out = 0
+
+        def told() -> Iterator[pa.Table]:
+            nonlocal left_out
+            for table in joined(self._obj, pages):
+                rows = news(self._db, self._report.connection, self._obj, table)
+                left_out += table.num_rows - rows.num_rows
+                if rows.num_rows:
+                    yield rows
+
         try:
-            return land(self._db, self._home, self._load, self._obj, pages, Source.LIST)
+            landed = land(self._db, self._home, self._load, self._obj, told(), Source.LIST)
         except CrmAssetsError:
             raise
         except Exception as error:
@@ -202,6 +215,8 @@ class _Sync:
             if cause is None:
                 raise
             raise cause from error
+        self._applied = replace(self._applied, unchanged=self._applied.unchanged + left_out)
+        return landed + left_out
 
     def _apply(self) -> None:
         self._applied = _add(self._applied, apply(self._db, self._report.connection, self._obj))

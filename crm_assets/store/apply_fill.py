@@ -7,13 +7,11 @@ value.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 from psycopg import sql
 
 from crm_assets.core.model import Object
@@ -22,6 +20,7 @@ from crm_assets.store.apply_sql import UNSETTLED, staged
 from crm_assets.store.database import Database, as_sync_role, statement
 from crm_assets.store.ddl import column_type
 from crm_assets.store.followers import Followers
+from crm_assets.store.news import as_csv
 
 _BATCH = 5_000
 
@@ -56,7 +55,7 @@ def _batch(db: Database, q: _Sql, rows: pa.Table, read_at: datetime) -> int:
         )
         conn.execute(q.table)
         with conn.cursor().copy(q.copy) as sink:
-            sink.write(_csv(rows))
+            sink.write(as_csv(rows))
         conn.execute("ANALYZE crm_assets_fill")
         # The first and the last id as the database orders them, which may be by the rules of a language.
         bounds = conn.execute("SELECT min(id), max(id) FROM crm_assets_fill").fetchone()
@@ -73,13 +72,6 @@ def _batch(db: Database, q: _Sql, rows: pa.Table, read_at: datetime) -> int:
         waiting = [row[0] for row in conn.execute(q.left, scope)]
         inbox.reread(conn, q.connection, q.obj.table, waiting, "new field of a row that was in use")
     return filled
-
-
-def _csv(rows: pa.Table) -> bytes:
-    """Null without quotes and text in them, which is how COPY tells null from empty text."""
-    sink = io.BytesIO()
-    pa_csv.write_csv(rows, sink, pa_csv.WriteOptions(include_header=False))
-    return sink.getvalue()
 
 
 class _Sql:

@@ -14,7 +14,7 @@ from psycopg import sql
 from crm_assets.core.errors import CrmAssetsError
 from crm_assets.core.model import Field, FieldType, Object, Page, Source, Window
 from crm_assets.mirror import land as landing
-from crm_assets.mirror.land import land
+from crm_assets.mirror.land import joined, land
 from crm_assets.store import ddl, loads
 from crm_assets.store.database import Database, statement
 
@@ -100,7 +100,7 @@ def _stage(db: Database, relation: str) -> list[tuple[Any, ...]]:
 
 def test_every_value_arrives_as_a_plain_copy_would_bring_it(db: Database, home: Path) -> None:
     page = _page(VALUES)
-    assert land(db, home, _load(db), OBJ, iter([page]), Source.LIST) == len(VALUES)
+    assert land(db, home, _load(db), OBJ, joined(OBJ, iter([page])), Source.LIST) == len(VALUES)
     names = OBJ.page_schema().names
     with db.transaction() as conn:
         conn.execute("CREATE TABLE crm_stage.plain (LIKE crm_stage.thing_c)")
@@ -139,7 +139,7 @@ def test_a_page_of_another_type_is_cast_or_refused_and_never_reinterpreted(
     wrong = Page(_page([_FULL]).table.set_column(index, column, values))
     given = values[0].as_py()
     try:
-        land(db, home, _load(db), OBJ, iter([_page([_FULL], 1), wrong]), Source.LIST)
+        land(db, home, _load(db), OBJ, joined(OBJ, iter([_page([_FULL], 1), wrong])), Source.LIST)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, CrmAssetsError):
         return
     stored = dict(zip(OBJ.page_schema().names, _stage(db, "thing_c")[0], strict=True))[column]
@@ -159,7 +159,7 @@ def test_a_page_with_other_columns_lands_nothing(db: Database, home: Path) -> No
     page = _page([_FULL])
     other = Page(page.table.rename_columns([*page.table.column_names[:-1], "unknown"]))
     with pytest.raises(CrmAssetsError, match="other columns"):
-        land(db, home, _load(db), OBJ, iter([other]), Source.LIST)
+        land(db, home, _load(db), OBJ, joined(OBJ, iter([other])), Source.LIST)
     assert _stage(db, "thing_c") == []
 
 
@@ -167,23 +167,23 @@ def test_a_stage_column_of_another_type_is_noticed_before_anything_is_copied(db:
     with db.transaction() as conn:
         conn.execute("ALTER TABLE crm_stage.thing_c ALTER whole TYPE double precision")
     with pytest.raises(CrmAssetsError, match=r"whole is double precision where the describe says bigint"):
-        land(db, home, _load(db), OBJ, iter([_page([_FULL])]), Source.LIST)
+        land(db, home, _load(db), OBJ, joined(OBJ, iter([_page([_FULL])])), Source.LIST)
 
 
 def test_many_small_pages_land_whole(db: Database, home: Path) -> None:
     pages = [_page([_FULL] * 7, start) for start in range(0, 700, 7)]
-    assert land(db, home, _load(db), OBJ, iter(pages), Source.LIST) == 700
+    assert land(db, home, _load(db), OBJ, joined(OBJ, iter(pages)), Source.LIST) == 700
     assert len(_stage(db, "thing_c")) == 700
 
 
 def test_landing_leaves_the_tables_and_the_disk_as_they_were(db: Database, home: Path) -> None:
     with db.transaction() as conn:
         before = ddl.columns_of(conn, "crm_stage", "thing_c")
-    land(db, home, _load(db), OBJ, iter([_page([_FULL])]), Source.LIST)
+    land(db, home, _load(db), OBJ, joined(OBJ, iter([_page([_FULL])])), Source.LIST)
     with db.transaction() as conn:
         assert ddl.columns_of(conn, "crm_stage", "thing_c") == before
     assert list((home / "dlt").glob("*")) == []
 
 
 def test_no_pages_is_no_load(db: Database, home: Path) -> None:
-    assert land(db, home, _load(db), OBJ, iter([]), Source.LIST) == 0
+    assert land(db, home, _load(db), OBJ, joined(OBJ, iter([])), Source.LIST) == 0
