@@ -1,9 +1,15 @@
-"""What a product does to many rows at once grows with their number, not with its square."""
+"""What is done to many rows at once grows with their number: not with its square, nor with the size of the table."""
 
 from __future__ import annotations
 
+import psycopg
+import pytest
+from psycopg import sql
+
+from crm_assets.store import ddl
+from crm_assets.store.database import Database
 from crm_assets.store.worker import Worker
-from crm_assets_tests.store.kit import Mirror
+from crm_assets_tests.store.kit import CONNECTION, CONTACT, Mirror
 
 _ROWS = 20_000
 
@@ -25,3 +31,64 @@ def test_one_statement_on_many_rows_is_captured_and_claimed_in_linear_time(mirro
     writes = mirror.claim(worker, limit=1_000)
     assert len(writes) == 1_000
     assert mirror.states().count(("update", "superseded")) == 1
+
+
+_FEW, _MANY, _CHANGES = 8_000, 160_000, 500
+_TOUCHED = """
+SELECT sum(coalesce(heap_blks_hit + heap_blks_read, 0) + coalesce(idx_blks_hit + idx_blks_read, 0))::bigint
+  FROM pg_statio_user_tables WHERE schemaname IN ('salesforce', 'salesforce_stage', 'crm_assets')
+"""
+
+
+def test_a_window_costs_what_its_changes_cost_whatever_the_size_of_the_mirror(
+    database_url: str, writer_url: str
+) -> None:
+    """The same changes, spread over all ids, in a mirror and in one of twenty times as many rows."""
+    with psycopg.connect(database_url) as conn:
+        if conn.info.server_version < 180000:
+            pytest.skip("a backend's own WAL is counted from PostgreSQL 18 on")
+    db = Database(database_url, max_size=1)
+    try:
+        ddl.ensure_object(db, CONNECTION, CONTACT, write=True)
+        mirror = Mirror(db, writer_url)
+        few = _cost(mirror, _FEW)
+        many = _cost(mirror, _MANY)
+    finally:
+        db.close()
+    for name, count in few.items():
+        assert 0.8 * count < many[name] < 1.2 * count, (few, many)
+
+
+def _cost(mirror: Mirror, rows: int) -> dict[str, int]:
+    """Buffers touched and WAL records written by the window of changes, in a mirror of so many rows."""
+    with mirror.db.transaction() as conn:
+        conn.execute("SET LOCAL ROLE crm_assets_sync")
+        conn.execute("DELETE FROM salesforce.contact")
+        conn.execute(
+            """INSERT INTO salesforce.contact (id, last_name, email, _version, _observed_at)
+               SELECT '003' || lpad(n::text, 15, '0'), 'x', 'x', '2026-01-01', '2026-01-01'
+                 FROM generate_series(1, %s) n""",
+            (rows,),
+        )
+    with psycopg.connect(mirror.db.url, autocommit=True) as conn:
+        # What an earlier window left behind is no part of what this one costs.
+        conn.execute("TRUNCATE crm_assets.change")
+        conn.execute("VACUUM (FULL, ANALYZE) salesforce.contact, salesforce_stage.contact, crm_assets.object")
+    mirror.observe(
+        *({"id": f"003{n:015}", "v": 1, "last_name": "y"} for n in range(1, rows, rows // _CHANGES)),
+    )
+    before = _counted(mirror)
+    assert mirror.apply().updated == _CHANGES
+    after = _counted(mirror)
+    return {name: after[name] - before[name] for name in before}
+
+
+def _counted(mirror: Mirror) -> dict[str, int]:
+    with mirror.db.transaction() as conn:
+        conn.execute("SELECT pg_stat_force_next_flush()")
+    with mirror.db.transaction() as conn:
+        conn.execute("SELECT pg_stat_clear_snapshot()")
+        touched = conn.execute(sql.SQL(_TOUCHED)).fetchone()
+        written = conn.execute("SELECT wal_records FROM pg_stat_get_backend_wal(pg_backend_pid())").fetchone()
+    assert touched is not None and written is not None
+    return {"buffers": touched[0], "wal_records": written[0]}

@@ -13,12 +13,12 @@ BEGIN
 END $$;
 
 -- Autovacuum counts a stage when it comes by, mostly an empty one, and plans for thousands of rows are then made for
--- none: a batch of 5,000 takes many seconds. What is counted too low is counted anew, two columns of it.
+-- none: a batch of 5,000 takes many seconds. What is counted too low, or never was, is counted now, two columns of it.
 CREATE FUNCTION crm_assets.count_stage(p_connection text, p_object text, p_rows bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE stage regclass := format('%I.%I', p_connection || '_stage', p_object);
 BEGIN
-    IF EXISTS (SELECT FROM pg_class c WHERE c.oid = stage AND c.reltuples >= 0 AND c.reltuples * 2 < p_rows) THEN
+    IF EXISTS (SELECT FROM pg_class c WHERE c.oid = stage AND c.reltuples * 2 < p_rows) THEN
         EXECUTE format('ANALYZE %s (_seq, id)', stage);
     END IF;
 END $$;
