@@ -28,7 +28,6 @@ from crm_assets.store import catalog, children, loads, merges, setaside, stage, 
 from crm_assets.store.apply import Applied, apply
 from crm_assets.store.database import Database, statement
 from crm_assets.store.ddl import stage_schema
-from crm_assets.store.first import FirstLoad
 from crm_assets.store.loads import Load
 from crm_assets.store.news import news
 
@@ -183,6 +182,9 @@ class _Sync:
 
     def _put(self, pages: Iterator[Page]) -> int:
         """Into a mirror that was never complete, straight; what needs a decision goes to the stage."""
+        # Late: ADBC brings pandas with it, which a window does without.
+        from crm_assets.store.first import FirstLoad
+
         assert self._load is not None
         rows = straight = 0
         with FirstLoad(self._db, self._load, self._obj, Source.LIST) as into:

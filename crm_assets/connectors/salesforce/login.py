@@ -10,8 +10,6 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import jwt
-
 from crm_assets.connectors.base import ConnectionConfig
 from crm_assets.core.errors import ConfigurationError
 
@@ -32,6 +30,9 @@ def form(config: ConnectionConfig) -> dict[str, str]:
 
 def assertion(config: ConnectionConfig, client_id: str) -> str:
     """A signed statement of who we are, good for three minutes. The key is PEM text, or the path of a file with it."""
+    # Late: it brings all of cryptography, which the other flows do without.
+    import jwt
+
     given = config.secret("private_key")
     variable = config.credentials["private_key"]
     claims = {
