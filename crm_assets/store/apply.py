@@ -19,7 +19,7 @@ from psycopg.errors import LockNotAvailable
 
 from crm_assets.core.model import Guard, Object
 from crm_assets.store import apply_single, audit, catalog, guards, merges, setaside
-from crm_assets.store.apply_sql import HASHED, PLANS, TEMPORARY, UNSETTLED, ApplySql
+from crm_assets.store.apply_sql import EMPTY, HASHED, PLANS, TEMPORARY, UNSETTLED, ApplySql
 from crm_assets.store.database import Conn, Database, as_sync_role, statement
 from crm_assets.store.followers import Followers
 
@@ -94,8 +94,11 @@ def _apply(db: Database, connection: str, obj: Object, batch: int) -> Applied:
     statements = _statements(connection, obj, db.server_version >= _RETURNS_OLD)
     work = _Pass()
     try:
-        _replies(db, statements, work)
-        _links(db, statements)
+        replies, unborn = _before(db, statements)
+        if replies:
+            _replies(db, statements, work)
+        if unborn:
+            _links(db, statements)
         after = ""
         while True:
             last, deletes, lifts = _batch(db, statements, after, batch, work)
@@ -106,22 +109,35 @@ def _apply(db: Database, connection: str, obj: Object, batch: int) -> Applied:
             if last is None:
                 break
             after = last
-        _merges(db, statements, work)
-        _close_loads(db, statements)
+        merged, landed, waiting = _after(db, statements)
+        if merged:
+            _merges(db, statements, work)
+        if landed:
+            _close_loads(db, statements)
+        if merged or landed:
+            *_, waiting = _after(db, statements)
     except _Busy:
         return replace(work.done, busy=True)
     except _Redescribed as changed:
         changed.done = work.done
         raise
+    return replace(work.done, waiting=waiting)
+
+
+def _before(db: Database, q: ApplySql) -> tuple[bool, bool]:
+    """Whether replies wait in the stage, and whether there are rows without an id that a record may belong to."""
     with db.transaction() as conn:
-        row = conn.execute(
-            statement(
-                "SELECT count(DISTINCT id) FROM {stage} WHERE _load IS NULL OR _load = ANY (%s)",
-                stage=statements.stage,
-            ),
-            (_landed(conn, statements),),
-        ).fetchone()
-    return replace(work.done, waiting=int(row[0]) if row else 0)
+        found = conn.execute(q.before).fetchone()
+    assert found is not None
+    return found[0], found[1]
+
+
+def _after(db: Database, q: ApplySql) -> tuple[bool, bool, int]:
+    """Whether there are merges to follow, whether there are loads to close, and how many records wait in the stage."""
+    with db.transaction() as conn:
+        found = conn.execute(q.after).fetchone()
+    assert found is not None
+    return found[0], found[1], found[2]
 
 
 @lru_cache(maxsize=256)
@@ -197,10 +213,12 @@ def _batch(db: Database, q: ApplySql, after: str, size: int, work: _Pass) -> tup
             conn.execute(q.lower_floor, scope)
         counts = conn.execute(q.counts, scope).fetchone()
         assert counts is not None
-        inserted, updated, unchanged, reread, deletes, lifts, stored, asked = counts
+        inserted, updated, unchanged, reread, deletes, lifts, stored, asked, grown = counts
         if asked:
             conn.execute(q.reread, scope)
         conn.execute(q.consume, scope)
+        if grown:
+            conn.execute(EMPTY)
         if stored:
             setaside.clear(conn, q.connection, q.obj.table, stored)
         work.add(inserted=inserted, updated=updated, unchanged=unchanged, reread=reread)

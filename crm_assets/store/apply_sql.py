@@ -29,6 +29,7 @@ _CONTROL = ("_seq", "_load", "_source", "_observed_at", "_outbox", "_met_at", "_
 
 _NEWER = "(p.version_null OR m._version IS NULL OR s._version > m._version)"
 
+# Its rows stay until the next batch: emptied at each commit, it would have every statement planned anew.
 TEMPORARY = """
 CREATE TEMPORARY TABLE IF NOT EXISTS crm_assets_pick (
     id text PRIMARY KEY,
@@ -41,9 +42,11 @@ CREATE TEMPORARY TABLE IF NOT EXISTS crm_assets_pick (
     held jsonb,
     tied boolean,
     act text
-) ON COMMIT DELETE ROWS;
-CREATE INDEX IF NOT EXISTS crm_assets_pick_row_id ON crm_assets_pick (row_id)
+);
+CREATE INDEX IF NOT EXISTS crm_assets_pick_row_id ON crm_assets_pick (row_id);
+DELETE FROM crm_assets_pick
 """
+EMPTY = "TRUNCATE crm_assets_pick"
 
 PLANS = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off"
 HASHED = "SET LOCAL enable_hashjoin = on"
@@ -88,7 +91,7 @@ class ApplySql:
             statement(template, c=sql.Identifier(f.column), k=sql.Literal(f.column)) for f in chosen
         )
 
-    def _make(self, text: str, **names: sql.Composable) -> sql.Composed:
+    def _part(self, text: str, **names: sql.Composable) -> sql.Composed:
         return statement(
             text,
             mirror=self.mirror,
@@ -97,6 +100,10 @@ class ApplySql:
             object=sql.Literal(self.obj.table),
             **names,
         )
+
+    def _make(self, text: str, **names: sql.Composable) -> bytes:
+        # As it is sent: put together once, not at each execution.
+        return self._part(text, **names).as_bytes(None)
 
     @property
     def _newer(self) -> str:
@@ -111,7 +118,31 @@ class ApplySql:
         return statement(f"(CASE WHEN {{c}} ~ '{_UUID}' THEN {{c}}::uuid END)", c=sql.Identifier(alias, column))
 
     @cached_property
-    def bounds(self) -> sql.Composed:
+    def before(self) -> bytes:
+        return self._make(
+            """SELECT EXISTS (SELECT FROM {stage} WHERE _source = 'reply'),
+                      EXISTS (SELECT FROM {mirror} WHERE id IS NULL)
+                   OR EXISTS (SELECT FROM crm_assets.tombstone
+                               WHERE connection = {connection} AND object = {object} AND id IS NULL)"""
+        )
+
+    @cached_property
+    def after(self) -> bytes:
+        return self._make(
+            """WITH landed AS MATERIALIZED (
+                   SELECT load_id FROM crm_assets.load
+                    WHERE connection = {connection} AND object = {object} AND state = 'landed')
+               SELECT EXISTS (SELECT FROM crm_assets.merge
+                               WHERE connection = {connection} AND object = {object} AND done_at IS NULL)
+                   OR EXISTS (SELECT FROM crm_assets.alias
+                               WHERE connection = {connection} AND object = {object} AND survivor IS NULL),
+                      EXISTS (SELECT FROM landed),
+                      (SELECT count(DISTINCT id) FROM {stage}
+                        WHERE _load IS NULL OR _load IN (SELECT load_id FROM landed))"""
+        )
+
+    @cached_property
+    def bounds(self) -> bytes:
         """The first and last id of the next batch after ``lo``."""
         return self._make(
             f"""SELECT min(id), max(id) FROM (
@@ -121,7 +152,7 @@ class ApplySql:
         )
 
     @cached_property
-    def pick(self) -> sql.Composed:
+    def pick(self) -> bytes:
         """The newest observation of each id; all of an id's rows are taken together. Returns how many there are, how
         many have several observations, how many are rows of the mirror and may be written, how many are no rows, and
         how many have a floor.
@@ -157,7 +188,7 @@ class ApplySql:
         )
 
     @cached_property
-    def ties(self) -> sql.Composed:
+    def ties(self) -> bytes:
         """Observations of one version that differ in a writable field: like a tie with the mirror, a read
         settles it."""
         writable = tuple(f for f in self.obj.fields if f.writable)
@@ -175,7 +206,7 @@ class ApplySql:
         )
 
     @cached_property
-    def lock(self) -> sql.Composed:
+    def lock(self) -> bytes:
         """Statement 1: lock what can be locked at once; NO KEY UPDATE lets the product's foreign keys be.
 
         A record with a reply that could not be done yet waits behind it: the reply puts older values back.
@@ -189,7 +220,7 @@ class ApplySql:
         )
 
     @cached_property
-    def hold(self) -> sql.Composed:
+    def hold(self) -> bytes:
         """Which fields of the locked rows are unsettled. Seen after the lock, so no product write is missed. Returns a
         row for each that has any."""
         return self._make(
@@ -204,7 +235,7 @@ class ApplySql:
         )
 
     @cached_property
-    def decide(self) -> sql.Composed:
+    def decide(self) -> bytes:
         """What to do with each locked row: write, same, skip, or re-read by id."""
         differs = "(NOT coalesce(p.held ? {k}, false) AND m.{c} IS DISTINCT FROM s.{c})"
         writable = tuple(f for f in self.obj.fields if f.writable)
@@ -232,7 +263,7 @@ class ApplySql:
         )
 
     @cached_property
-    def lock_outbox(self) -> sql.Composed:
+    def lock_outbox(self) -> bytes:
         """The writes that get ``theirs``. Somebody may hold one in an open transaction: its record then waits."""
         unsettled = f"""crm_assets.outbox o
                          WHERE o.connection = {{connection}} AND o.object = {{object}} AND o.row_id = p.row_id
@@ -245,7 +276,7 @@ class ApplySql:
         )
 
     @cached_property
-    def theirs(self) -> sql.Composed:
+    def theirs(self) -> bytes:
         """What the CRM has for the held fields goes beside the product's value. The first read after a reply is
         also the new base of pending writes of the fields that were settled."""
         floor = _FLOOR.format(id="p.id")
@@ -273,7 +304,7 @@ class ApplySql:
         )
 
     @cached_property
-    def write(self) -> sql.Composed:
+    def write(self) -> bytes:
         """Statement 2: only rows locked by statement 1, held fields keep the product's value."""
         sets = sql.SQL(", ").join(
             statement(
@@ -308,7 +339,7 @@ class ApplySql:
         )
 
     @cached_property
-    def insert(self) -> sql.Composed:
+    def insert(self) -> bytes:
         """Ids with no mirror row and no tombstone, in id order. A row that appears meanwhile wins: DO NOTHING.
 
         The one statement that may hash (``HASHED``): what was born is known only to itself.
@@ -361,8 +392,8 @@ class ApplySql:
                 statement("(m.{c} = s.{c} OR m.{c} IS NULL)", c=sql.Identifier(column))
                 for column in self.obj.natural_key
             )
-            return self._make("NOT EXISTS (SELECT FROM {mirror} m WHERE m.id IS NULL AND {alike})", alike=alike)
-        return self._make(
+            return self._part("NOT EXISTS (SELECT FROM {mirror} m WHERE m.id IS NULL AND {alike})", alike=alike)
+        return self._part(
             """NOT EXISTS (SELECT FROM {stage} r WHERE r.id = s.id AND r._source = 'reply')
                AND NOT EXISTS (SELECT FROM crm_assets.outbox o WHERE {in_flight})""",
             in_flight=self._in_flight,
@@ -371,7 +402,7 @@ class ApplySql:
     @property
     def _in_flight(self) -> sql.Composable:
         """Creates that may have made the record: sent before apply first met it, and still without an outcome."""
-        return self._make(
+        return self._part(
             """o.connection = {connection} AND o.object = {object} AND o.op = 'create'
                AND o.state IN ('sending', 'unknown') AND o.echo_until > clock_timestamp()
                AND o.claimed_at < coalesce(s._met_at, 'infinity')"""
@@ -385,7 +416,7 @@ class ApplySql:
         )
 
     @cached_property
-    def meet(self) -> sql.Composed | None:
+    def meet(self) -> bytes | None:
         """Note when a record was first left waiting for a create: creates sent later cannot have made it."""
         if self.obj.external_id is not None or self.obj.natural_key or not self.obj.createable:
             return None
@@ -398,7 +429,7 @@ class ApplySql:
         )
 
     @cached_property
-    def buried(self) -> sql.Composed:
+    def buried(self) -> bytes:
         """Observations of tombstoned ids: a primary read begun after the tombstone lifts it (later, on its own);
         any other sign of life only asks for such a read. While our own delete is unsettled nothing lifts it."""
         chosen = _CHOSEN.replace("p.seq", "q.seq")
@@ -425,7 +456,7 @@ class ApplySql:
         )
 
     @cached_property
-    def bury(self) -> sql.Composed:
+    def bury(self) -> bytes:
         """Deletions of ids that were never here are remembered at once; nothing of the product can refer to them."""
         return self._make(
             f"""WITH gone AS (
@@ -444,7 +475,7 @@ class ApplySql:
         )
 
     @cached_property
-    def lock_deletes(self) -> sql.Composed:
+    def lock_deletes(self) -> bytes:
         """As ``lock_outbox``, for the deletes that get ``theirs``."""
         return self._make(
             f"""WITH ours AS (
@@ -462,7 +493,7 @@ class ApplySql:
         )
 
     @cached_property
-    def theirs_of_deletes(self) -> sql.Composed:
+    def theirs_of_deletes(self) -> bytes:
         """What the CRM shows of a record that we are about to delete; the drain compares it with the base. The first
         read after a write of our own is the new base: what the CRM's automation made of that write is no edit."""
         floor = _FLOOR.format(id="p.id")
@@ -483,7 +514,7 @@ class ApplySql:
         )
 
     @cached_property
-    def lower_floor(self) -> sql.Composed:
+    def lower_floor(self) -> bytes:
         """The first read after a write of ours has been taken in, whatever it led to."""
         return self._make(
             f"""DELETE FROM crm_assets.floor f USING crm_assets_pick p {_CHOSEN}
@@ -494,7 +525,7 @@ class ApplySql:
         )
 
     @cached_property
-    def reread(self) -> sql.Composed:
+    def reread(self) -> bytes:
         return self._make(
             """WITH asked AS (
                     INSERT INTO crm_assets.inbox (connection, event_id, object, record_id, change, reason)
@@ -506,7 +537,7 @@ class ApplySql:
         )
 
     @cached_property
-    def consume(self) -> sql.Composed:
+    def consume(self) -> bytes:
         """Only rows that the batch saw: one that was committed meanwhile stays for the next pass. So does what was
         read later than a read that found nothing: it may be an undelete."""
         return self._make(
@@ -523,7 +554,7 @@ class ApplySql:
         )
 
     @cached_property
-    def counts(self) -> sql.Composed:
+    def counts(self) -> bytes:
         return self._make(
             """SELECT count(*) FILTER (WHERE act = 'born'),
                       count(*) FILTER (WHERE act IN ('write', 'first')),
@@ -532,6 +563,7 @@ class ApplySql:
                       array_agg(id ORDER BY id) FILTER (WHERE eligible AND deleted AND act IS NULL),
                       array_agg(id ORDER BY id) FILTER (WHERE act = 'lift'),
                       array_agg(id) FILTER (WHERE act IN ('born', 'write', 'first', 'gone')),
-                      count(*) FILTER (WHERE act = 'reread' OR tied)
+                      count(*) FILTER (WHERE act = 'reread' OR tied),
+                      pg_relation_size('crm_assets_pick') > 262144
                  FROM crm_assets_pick"""
         )

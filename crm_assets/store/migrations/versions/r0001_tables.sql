@@ -157,6 +157,7 @@ CREATE TABLE crm_assets.tombstone (
 );
 CREATE INDEX tombstone_buried ON crm_assets.tombstone (connection, object, buried_at);
 CREATE UNIQUE INDEX tombstone_id ON crm_assets.tombstone (connection, object, id) WHERE id IS NOT NULL;
+CREATE INDEX tombstone_unborn ON crm_assets.tombstone (connection, object) WHERE id IS NULL;
 
 -- What apply changed on behalf of the CRM: the columns that changed, and which process took it in. A first load is one
 -- row without a record.
