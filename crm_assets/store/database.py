@@ -17,6 +17,8 @@ from crm_assets.core.errors import ConfigurationError
 
 Conn = Connection[tuple[Any, ...]]
 
+_PATIENCE_S = 10.0
+
 SYNC_ROLE = "crm_assets_sync"
 """The role that writes mirror tables on behalf of the CRM; capture does not fire for it."""
 
@@ -50,7 +52,9 @@ class Database:
             min_size=0,
             max_size=max_size,
             open=False,
-            timeout=10,
+            timeout=_PATIENCE_S,
+            # Else the pauses between attempts double for five minutes, and a server that is back waits as long for us.
+            reconnect_timeout=_PATIENCE_S,
             kwargs={"application_name": "crm_assets", "options": "-c timezone=UTC"},
             configure=_configure,
             check=ConnectionPool.check_connection,

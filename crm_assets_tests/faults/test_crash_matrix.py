@@ -49,6 +49,8 @@ def work(kind: str, url: str, home: str, spec: str, kill_at: int, victim: int, t
     """What a child process does: one kind of work, dying (or killing ``victim``) at step ``kill_at``."""
     os.environ.update(dict.fromkeys(CREDENTIALS.values(), "sandbox"))
     db = Database(url)
+    if victim:  # no server comes back while this process lives
+        db.pool.timeout = 1.0
     step, steps = failpoints.killer(kill_at, lambda: victim or os.getpid())
     connection = runtime.open_connection(
         Settings(database_url=url, home=Path(home)), db, ConnectionSpec.model_validate_json(spec), "incremental"
