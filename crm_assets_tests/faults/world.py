@@ -144,7 +144,8 @@ class World:
 
     def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
         with self.db.transaction() as conn, conn.cursor(row_factory=dict_row) as cursor:
-            cursor.execute(query, values or None)  # type: ignore[arg-type]
+            # Prepared, `SELECT *` is refused after a column was added, by Postgres itself.
+            cursor.execute(query, values or None, prepare=False)  # type: ignore[arg-type]
             return cursor.fetchall() if cursor.description else []
 
     def seen(self, record: Record) -> dict[str, Any] | None:
