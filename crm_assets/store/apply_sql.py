@@ -278,29 +278,37 @@ class ApplySql:
     @cached_property
     def theirs(self) -> bytes:
         """What the CRM has for the held fields goes beside the product's value. The first read after a reply is
-        also the new base of pending writes of the fields that were settled."""
+        also the new base of pending writes of the fields that were settled.
+
+        A write that knows it already is left alone: a record may have thousands of them, and the product waits for
+        its row meanwhile.
+        """
         floor = _FLOOR.format(id="p.id")
         return self._make(
             f"""UPDATE crm_assets.outbox o
                    SET theirs = coalesce(o.theirs, '{{{{}}}}') || (
-                           SELECT jsonb_object_agg(k, to_jsonb(s) -> k) FROM jsonb_object_keys(o.new) k),
+                           SELECT jsonb_object_agg(k, r.record -> k) FROM jsonb_object_keys(o.new) k),
                        theirs_version = s._version::text,
                        theirs_since = (
                            SELECT jsonb_object_agg(k, CASE
-                                      WHEN o.theirs_since ? k AND o.theirs -> k = to_jsonb(s) -> k
+                                      WHEN o.theirs_since ? k AND o.theirs -> k = r.record -> k
                                       THEN o.theirs_since -> k ELSE to_jsonb(s._version::text) END)
                              FROM jsonb_object_keys(o.new) k),
                        base = CASE WHEN p.act = 'first' AND o.state = 'pending' AND o.base IS NOT NULL
                                    THEN o.base || coalesce((
-                                       SELECT jsonb_object_agg(k, to_jsonb(s) -> k) FROM jsonb_object_keys(o.new) k
+                                       SELECT jsonb_object_agg(k, r.record -> k) FROM jsonb_object_keys(o.new) k
                                         WHERE k = ANY (f.fields)), '{{{{}}}}')
                                    ELSE o.base END
                   FROM crm_assets_pick p
                   {_CHOSEN}
                   {floor}
+                 -- Once per record, and not once per field of each of its writes.
+                 CROSS JOIN LATERAL (SELECT to_jsonb(s) AS record OFFSET 0) r
                  WHERE p.row_id = o.row_id AND o.connection = {{connection}} AND o.object = {{object}}
                    AND o.state IN {UNSETTLED} AND o.op = 'update' AND p.held IS NOT NULL
-                   AND p.act IN ('write', 'first')"""
+                   AND p.act IN ('write', 'first')
+                   AND (p.act = 'first' OR EXISTS (
+                        SELECT FROM jsonb_object_keys(o.new) k WHERE o.theirs -> k IS DISTINCT FROM r.record -> k))"""
         )
 
     @cached_property
