@@ -20,7 +20,7 @@ from crm_assets.store.apply_sql import UNSETTLED, staged
 from crm_assets.store.database import Database, as_sync_role, statement
 from crm_assets.store.ddl import column_type
 from crm_assets.store.followers import Followers
-from crm_assets.store.news import as_csv
+from crm_assets.store.stage import as_csv
 
 _BATCH = 5_000
 

@@ -231,7 +231,10 @@ class ApplySql:
                       FROM crm_assets.outbox o CROSS JOIN LATERAL jsonb_object_keys(o.new) k
                      WHERE o.connection = {{connection}} AND o.object = {{object}} AND o.row_id = q.row_id
                        AND o.state IN {UNSETTLED}) h
-                 WHERE q.id = p.id AND q.act = 'locked' AND h.held IS NOT NULL"""
+                 WHERE q.id = p.id AND q.act = 'locked' AND h.held IS NOT NULL
+                   -- Asked once: mostly there is nothing to look up.
+                   AND EXISTS (SELECT FROM crm_assets.outbox o WHERE o.connection = {{connection}}
+                               AND o.object = {{object}} AND o.state IN {UNSETTLED})"""
         )
 
     @cached_property

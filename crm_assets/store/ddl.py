@@ -159,6 +159,14 @@ def _ensure(conn: Conn, connection: str, obj: Object, *, write: bool) -> None:
             t=sql.Identifier(stage_schema(connection), obj.table),
         )
     )
+    # A reply is looked for beside every observation, and hardly ever there.
+    conn.execute(
+        statement(
+            "CREATE INDEX IF NOT EXISTS {i} ON {t} (id) WHERE _source = 'reply'",
+            i=sql.Identifier(identifier(f"{obj.table}_replies")),
+            t=sql.Identifier(stage_schema(connection), obj.table),
+        )
+    )
     for column in looked_up(obj):
         conn.execute(
             statement(

@@ -7,18 +7,17 @@ version with the same values, and nothing waits for a read of it: ``apply`` woul
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
 from psycopg import DataError, sql
 
 from crm_assets.core.model import Object
 from crm_assets.store.apply_sql import staged
 from crm_assets.store.database import Database, statement
 from crm_assets.store.ddl import column_type, stage_schema
+from crm_assets.store.stage import as_csv
 
 _ROW = "_row"
 
@@ -32,13 +31,6 @@ def news(db: Database, connection: str, obj: Object, page: pa.Table) -> pa.Table
     rows = rows.filter(pc.is_in(rows[_ROW], value_set=_shown(db, connection, obj, rows, ())))
     shown = _shown(db, connection, obj, rows, [fld.column for fld in obj.fields])
     return page.filter(pc.invert(pc.is_in(numbers, value_set=shown)))
-
-
-def as_csv(rows: pa.Table) -> bytes:
-    """For COPY: null without quotes and text in them, which is how it tells null from empty text."""
-    sink = io.BytesIO()
-    pa_csv.write_csv(rows, sink, pa_csv.WriteOptions(include_header=False))
-    return sink.getvalue()
 
 
 def _shown(db: Database, connection: str, obj: Object, rows: pa.Table, columns: Sequence[str]) -> pa.Array:

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import io
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 from psycopg import sql
 
 from crm_assets.core.errors import RetriableError
@@ -30,18 +32,28 @@ def put(conn: Conn, connection: str, obj: Object, page: Page, source: Source, ob
         return 0
     table = page.table.select(obj.page_schema().names).cast(obj.page_schema())
     with conn.cursor().copy(_copy(connection, obj, ["_source", "_observed_at", *table.column_names])) as copy:
-        for row in _rows(table):
+        for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
             copy.write_row((source.value, observed_at, *row))
     _notify(conn, connection)
     return int(table.num_rows)
 
 
 def put_load(conn: Conn, connection: str, obj: Object, table: pa.Table) -> int:
-    """Stage the rows of a load, each stamped with it: ``apply`` takes them once the load has landed."""
-    with conn.cursor().copy(_copy(connection, obj, table.column_names)) as copy:
-        for row in _rows(table):
-            copy.write_row(row)
+    """Stage the rows of a load, each stamped with it: ``apply`` takes them once the load has landed.
+
+    DataError where CSV cannot carry a value: a server before PostgreSQL 18 ends the data at a line that is ``\\.``.
+    """
+    into = _copy(connection, obj, table.column_names) + sql.SQL(" (FORMAT csv)")
+    with conn.cursor().copy(into) as copy:
+        copy.write(as_csv(table))
     return int(table.num_rows)
+
+
+def as_csv(rows: pa.Table) -> bytes:
+    """For COPY: null without quotes and text in them, which is how it tells null from empty text."""
+    sink = io.BytesIO()
+    pa_csv.write_csv(rows, sink, pa_csv.WriteOptions(include_header=False))
+    return sink.getvalue()
 
 
 def put_deleted(
@@ -109,10 +121,6 @@ def _copy(connection: str, obj: Object, columns: list[str]) -> sql.Composed:
         t=sql.Identifier(stage_schema(connection), obj.table),
         c=sql.SQL(", ").join(map(sql.Identifier, columns)),
     )
-
-
-def _rows(table: pa.Table) -> Iterator[tuple[object, ...]]:
-    return zip(*(column.to_pylist() for column in table.columns), strict=True)
 
 
 def _notify(conn: Conn, connection: str) -> None:
