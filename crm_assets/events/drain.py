@@ -132,24 +132,21 @@ class _Drain:
         self._connection = connector.config.name
         self._objects = objects
         self._reloads = 0
+        self._more = True
         self._report = EventsReport()
 
     def run(self, limit: int | None) -> EventsReport:
         before = self._connector.gate.calls
         taken = 0
-        while (limit is None or taken < limit) and self._report.exhausted is None:
+        while self._more and (limit is None or taken < limit) and self._report.exhausted is None:
             with self._db.transaction() as conn:
                 tables = inbox.due(conn, self._connection)
-            progress = 0
+            self._more = False
             for table in tables:
                 room = self._connector.max_fetch if limit is None else min(self._connector.max_fetch, limit - taken)
                 if room <= 0 or self._report.exhausted is not None:
                     break
-                done = self._object(table, room)
-                progress += done
-                taken += done
-            if not progress:
-                break
+                taken += self._object(table, room)
         self._report.api_calls = self._connector.gate.calls - before
         return self._report
 
@@ -162,6 +159,7 @@ class _Drain:
             held = inbox.claim(conn, self._connection, table, room)
         if not held:
             return 0
+        self._more = self._more or held.more
         self._read(obj, held, held.ids)
         self._report.of(table).add(apply(self._db, self._connection, obj))
         return len(held.ids)
@@ -171,15 +169,16 @@ class _Drain:
             held = inbox.claim(conn, self._connection, table, _IGNORE_AT_ONCE)
             reason = f"{self._connection} does not sync {table}; list the object in defs.yaml to sync it"
             self._report.ignored += inbox.finish(conn, held, "ignored", reason)
+        self._more = self._more or held.more
         return len(held.ids)
 
     def _read(self, obj: Object, held: inbox.Claim, ids: Sequence[str]) -> None:
         """Fetch and stage; every id is settled, failed or released when this returns."""
         part = self._report.of(obj.table)
         try:
-            observed_at = self._db.now()
+            assert held.at is not None
             page = storable(self._connector.fetch(obj, ids))
-            self._stage(obj, held, ids, page, observed_at)
+            self._stage(obj, held, ids, page, held.at)
         except QuotaExhausted as error:
             self._report.exhausted = str(error)
             part.retried += self._release(held, ids, error, until=error.until)
@@ -204,7 +203,9 @@ class _Drain:
             part.failed += len(ids)
         except _DescribeChanged as error:
             self._reload(obj.table)
-            part.retried += self._release(held, ids, error, now=self._reloads <= _RELOADS)
+            again = self._reloads <= _RELOADS
+            part.retried += self._release(held, ids, error, now=again)
+            self._more = self._more or again
         except psycopg.Error:
             raise
         except Exception as error:
@@ -236,7 +237,7 @@ class _Drain:
             return []
         try:
             with conn.transaction():
-                stage.put(conn, self._connection, obj, Page(table), Source.ID, observed_at)
+                stage.put(conn, self._connection, obj, Page(table), Source.ID, observed_at, wake=False)
             return []
         except (psycopg.DataError, pa.ArrowInvalid) as error:
             if table.num_rows == 1:

@@ -21,7 +21,8 @@ from crm_assets.store.database import Database
 
 _OBSERVE_EVERY_S = 1.0
 _SURPRISE = 2
-"""Calls of others between two replies from which on the ledger is told at once."""
+"""Calls of others between two replies from which on the ledger is told at once, if that is a share of what is left."""
+_SURPRISING_SHARE = 0.01
 _UNCOUNTED = frozenset({"token"})
 """Kinds of call that no vendor counts."""
 
@@ -83,7 +84,8 @@ class QuotaGate:
                         holder.shrink(limit)
                 self._unwritten[limit.name] = limit
                 before, calls, at = self._seen.get(limit.name, (limit, self._calls, float("-inf")))
-                ours = self._calls - calls + _SURPRISE
+                left = max(0, limit.limit - limit.used)
+                ours = self._calls - calls + max(_SURPRISE, int(left * _SURPRISING_SHARE))
                 if (
                     time.monotonic() - at >= _OBSERVE_EVERY_S
                     or limit.limit != before.limit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import cast
 
@@ -10,6 +11,8 @@ from crm_assets.core.errors import ConfigurationError, RetriableError
 from crm_assets.core.model import Heard, Object
 from crm_assets.store import streams
 from crm_assets.store.database import Database
+
+_BREATH_S = 0.01
 
 
 class Following:
@@ -50,6 +53,9 @@ class Following:
                 raise RetriableError(f"{self._connection}: stream {self.topic} has ended")
             if heard != Heard():
                 self._follower.keep(heard)
+            if heard.changes:
+                # What is told meanwhile is kept together: a commit for each event would cost more than the event.
+                time.sleep(_BREATH_S)
             return True
         except Exception as error:
             self._drop()

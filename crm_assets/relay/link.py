@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 
 import psycopg
@@ -20,9 +19,10 @@ from crm_assets.quota import state
 from crm_assets.relay.following import Following
 from crm_assets.relay.sweeping import sweep
 from crm_assets.relay.tending import Tending
+from crm_assets.relay.told import Told
 from crm_assets.relay.worker import Turn, Worker
 from crm_assets.settings import Settings
-from crm_assets.store import activity, stage
+from crm_assets.store import stage
 from crm_assets.store.apply import apply
 from crm_assets.store.database import Database
 from crm_assets.store.worker import Worker as Claimant
@@ -30,6 +30,12 @@ from crm_assets.writeback import drain as writeback
 
 _QUOTA_READ_EVERY = 5.0
 _DESCRIBE_MISSING_EVERY = 60.0
+_DESCRIBES_READ_EVERY = 1.0
+_TRUSTED = 1.0
+_AFTER_OTHERS = 0.1
+"""What is staged for events is applied with them, and with it all else in the stage; the rest can wait so long."""
+_PATIENCE = 0.5
+"""How long ``apply`` lets a turn of ``events`` go first, which does its work, too."""
 _WRITEBACK_COUNTS = ("sent", "confirmed", "rejected", "conflicts", "unknown", "retried")
 _APPLY_COUNTS = ("inserted", "updated", "deleted", "undeleted")
 
@@ -41,16 +47,23 @@ class Link:
         self._settings = settings
         self._db = db
         self._spec = spec
+        # In a common pool each statement would be planned on each connection.
+        self._events_db, self._apply_db = db.separate(_TRUSTED), db.separate(_TRUSTED)
+        # The outcome of a call must not be lost with a connection.
+        self._writeback_db = db.separate()
         self._connectors: dict[str, Connector] = {}
         self._connectors_lock = threading.Lock()
         self._objects: dict[str, Object] = {}
         self._objects_lock = threading.Lock()
         self._described: object = None
+        self._described_read = float("-inf")
         self._asked_for_missing = float("-inf")
         self._claimant: Claimant | None = None
         self._tending = Tending()
+        self._applying = threading.Lock()
         self._pace = state.Pace(LINGER, LINGER)
         self._pace_read = float("-inf")
+        self._told = Told(db, spec.connection)
         self._followings = [self._following(topic) for topic in self._topics()]
         turns: tuple[tuple[str, Turn, float], ...] = (
             ("events", self.events, 0.5),
@@ -59,10 +72,9 @@ class Link:
             ("sweep", self.sweep, 1.0),
             *((f"stream {one.topic}", one.turn, 0.5) for one in self._followings),
         )
+        pauses = {"events": self._gathering, "apply": self._after_others}
         self.workers = {
-            kind: Worker(
-                f"{kind} of {self.name}", turn, self._gathering if kind == "events" else self._linger, stop, poll
-            )
+            kind: Worker(f"{kind} of {self.name}", turn, pauses.get(kind, self._linger), stop, poll)
             for kind, turn, poll in turns
         }
 
@@ -82,19 +94,26 @@ class Link:
                 self._connectors[lane] = runtime.open_connector(self._db, self._spec, lane)
             return self._connectors[lane]
 
-    def objects(self) -> dict[str, Object]:
-        """The objects as described now: another process may have described them anew since the last turn."""
-        with self._db.transaction() as conn:
-            described = conn.execute(
-                "SELECT max(described_at), count(*) FROM crm_assets.object WHERE connection = %s", (self.name,)
-            ).fetchone()
+    def objects(self, within: float = _DESCRIBES_READ_EVERY) -> dict[str, Object]:
+        """The objects as they were described ``within`` so many seconds: another process may describe them anew.
+
+        What is read with older ones is refused where it is stored, and read again.
+        """
         with self._objects_lock:
+            now = time.monotonic()
+            if self._objects and now - self._described_read < within:
+                return self._objects
+            with self._db.transaction() as conn:
+                described = conn.execute(
+                    "SELECT max(described_at), count(*) FROM crm_assets.object WHERE connection = %s", (self.name,)
+                ).fetchone()
             missing = len(self._objects) < len(self._spec.objects)
             retry = missing and time.monotonic() - self._asked_for_missing > _DESCRIBE_MISSING_EVERY
             if described != self._described or retry:
                 self._asked_for_missing = time.monotonic()
                 self._objects = runtime.described(self._settings, self._db, self._spec, self.connector("events"))
                 self._described = described
+            self._described_read = now
             return self._objects
 
     def _topics(self) -> list[str]:
@@ -116,9 +135,10 @@ class Link:
     def events(self) -> bool:
         """Inbox → re-read → mirror."""
         connector = self.connector("events")
-        report = events.drain(self._db, connector, self.objects(), limit=connector.max_fetch)
+        with self._applying:
+            report = events.drain(self._events_db, connector, self.objects(), limit=connector.max_fetch)
         for table, part in report.objects.items():
-            self._record(table, "events", part.counts())
+            self._told.add(table, "events", part.counts())
         if report.waiting:
             self.workers["apply"].wake()
         return report.settled > 0
@@ -129,28 +149,42 @@ class Link:
         if self._claimant is None:
             # Its lock belongs to a session, which a pooler in between would hand to somebody else.
             self._claimant = Claimant(self._settings.direct_database_url or self._db.url)
-        report = writeback.drain(self._db, connector, self.objects(), limit=connector.max_write, worker=self._claimant)
+        # A write of a field that is not known yet would be rejected.
+        objects = self.objects(within=0.0)
+        report = writeback.drain(
+            self._writeback_db, connector, objects, limit=connector.max_write, worker=self._claimant
+        )
         for table, part in report.objects.items():
-            self._record(table, "writeback", {name: getattr(part, name) for name in _WRITEBACK_COUNTS})
+            self._told.add(table, "writeback", {name: getattr(part, name) for name in _WRITEBACK_COUNTS})
         return any(report.total(name) for name in ("confirmed", "rejected", "conflicts"))
 
     def apply(self) -> bool:
         """What is left in the stage: rows the product held, replies, loads whose process died before applying."""
+        self._told.write_if_due()
+        # Two passes of one object would only get into each other's way.
+        alone = self._applying.acquire(timeout=_PATIENCE)
+        try:
+            self._apply_rest()
+        finally:
+            if alone:
+                self._applying.release()
+        return False
+
+    def _apply_rest(self) -> None:
         objects = self.objects()
         faults: list[Exception] = []
-        for table in stage.unapplied(self._db, self.name, list(objects)):
+        for table in stage.unapplied(self._apply_db, self.name, list(objects)):
             try:
-                done = apply(self._db, self.name, objects[table])
+                done = apply(self._apply_db, self.name, objects[table])
             except (psycopg.Error, CrmAssetsError) as error:
                 if isinstance(error, psycopg.Error) and error.sqlstate is None:
                     raise  # there is no server to ask for the others
                 faults.append(error)
                 continue
-            self._record(table, "apply", {name: getattr(done, name) for name in _APPLY_COUNTS})
+            self._told.add(table, "apply", {name: getattr(done, name) for name in _APPLY_COUNTS})
         if faults:
             # After the others have had their turn; the worker tells it, and backs off.
             raise faults[0]
-        return False
 
     def sweep(self) -> bool:
         """Objects of which nobody could say what changed, then those that nobody reads."""
@@ -159,22 +193,24 @@ class Link:
         if done is None:
             done = self._tending.turn(self._db, home, connector, self._spec, objects)
         if done is not None:
-            self._record(done.object, "sweep", {name: getattr(done, name) for name in _APPLY_COUNTS})
+            self._told.add(done.object, "sweep", {name: getattr(done, name) for name in _APPLY_COUNTS})
         return done is not None and not done.partial
 
     def close(self) -> None:
         """After the workers have ended."""
+        with suppress(psycopg.Error):
+            self._told.write()
         for following in self._followings:
             following.close()
         if self._claimant is not None:
             self._claimant.__exit__(None, None, None)
         for connector in self._connectors.values():
             runtime.close_connector(connector)
+        for db in (self._events_db, self._writeback_db, self._apply_db):
+            db.close()
 
-    def _record(self, table: str, kind: str, counts: Mapping[str, int]) -> None:
-        if any(counts.values()):
-            with self._db.transaction() as conn:
-                activity.record(conn, self.name, table, kind, counts)
+    def _after_others(self) -> float:
+        return max(self._linger(), _AFTER_OTHERS)
 
     def _linger(self) -> float:
         return self._paced().linger

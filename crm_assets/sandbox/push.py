@@ -88,6 +88,11 @@ class Push:
             await self._client.aclose()
 
     @property
+    def listening(self) -> bool:
+        """Whether there is anybody to tell."""
+        return bool(self._lanes)
+
+    @property
     def targets(self) -> list[Target]:
         return [lane.target for lane in self._lanes.values()]
 
@@ -113,8 +118,8 @@ class Push:
 
         ``fates`` are the faults that strike the events, given where they are told in more than one way.
         """
-        if self._loop is not None and not self._loop.is_closed():
-            known = fates or [self._faults.strike(EVENT_KINDS, "", event.subject) for event in events]
+        known = fates or [self._faults.strike(EVENT_KINDS, "", event.subject) for event in events]
+        if self.listening and self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._take, list(zip(events, known, strict=True)))
 
     def _take(self, events: list[tuple[Event, str | None]]) -> None:

@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, datetime, time
 from functools import cached_property, partial
+from time import monotonic
 from typing import Any, LiteralString, cast
+from weakref import WeakKeyDictionary
 
 import simplejson
 from psycopg import Connection, OperationalError, sql
+from psycopg.abc import AdaptContext
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import ConnectionPool, PoolTimeout
 
@@ -23,9 +26,20 @@ SYNC_ROLE = "crm_assets_sync"
 """The role that writes mirror tables on behalf of the CRM; capture does not fire for it."""
 
 
-def statement(text: LiteralString, **names: sql.Composable) -> sql.Composed:
+class Statement(sql.Composed):
+    """A statement that is put together once, however often it is executed."""
+
+    _bytes: bytes | None = None
+
+    def as_bytes(self, context: AdaptContext | None = None) -> bytes:
+        if self._bytes is None:
+            self._bytes = super().as_bytes(context)
+        return self._bytes
+
+
+def statement(text: LiteralString, **names: sql.Composable) -> Statement:
     """A statement whose ``{name}`` places are identifiers or fragments; values are always parameters."""
-    return sql.SQL(text).format(**names)
+    return Statement(list(sql.SQL(text).format(**names)))
 
 
 def plain_url(url: str) -> str:
@@ -44,7 +58,8 @@ class Database:
     Rows come as tuples; JSON numbers come as Decimal, so that no digit is lost on the way through Python.
     """
 
-    def __init__(self, url: str, *, max_size: int = 10) -> None:
+    def __init__(self, url: str, *, max_size: int = 10, trusted: float = 0.0) -> None:
+        self._trusted = trusted
         self.url = plain_url(url)
         self.pool: ConnectionPool[Conn] = ConnectionPool(
             self.url,
@@ -57,8 +72,9 @@ class Database:
             reconnect_timeout=_PATIENCE_S,
             kwargs={"application_name": "crm_assets", "options": "-c timezone=UTC"},
             configure=_configure,
-            check=ConnectionPool.check_connection,
+            check=self._check,
         )
+        self._checked: WeakKeyDictionary[Conn, float] = WeakKeyDictionary()
         self.pool.open()
 
     @contextmanager
@@ -69,6 +85,14 @@ class Database:
                 yield conn
         except PoolTimeout as error:
             raise OperationalError(f"no connection to Postgres within {self.pool.timeout:g} s: {error}") from error
+
+    def separate(self, trusted: float = 0.0) -> Database:
+        """Another pool of the same database, for one who works all the time: its statements stay prepared.
+
+        A connection that lived ``trusted`` seconds ago is not asked whether it still does: the question is as dear as a
+        small statement. For work that is simply done again when its connection fails.
+        """
+        return Database(self.url, max_size=self.pool.max_size, trusted=trusted)
 
     def now(self) -> datetime:
         """The database's clock, which orders observations; never a process's own."""
@@ -85,6 +109,13 @@ class Database:
 
     def close(self) -> None:
         self.pool.close()
+
+    def _check(self, conn: Conn) -> None:
+        """Whether a pooled connection still lives."""
+        now = monotonic()
+        if now - self._checked.get(conn, float("-inf")) >= self._trusted:
+            ConnectionPool.check_connection(conn)
+            self._checked[conn] = now
 
 
 def as_sync_role(conn: Conn) -> None:

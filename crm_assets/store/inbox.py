@@ -33,13 +33,19 @@ _LOOK_AHEAD = 5
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Hints of one object under a lease. ``ids`` are distinct, the longest waiting first."""
+    """Hints of one object under a lease. ``ids`` are distinct, the longest waiting first.
+
+    ``at`` is the database's clock when they were taken: what is read for them begins later. ``more``: others may be
+    due as well.
+    """
 
     connection: str
     table: str
     owner: str
     seqs: tuple[int, ...]
     ids: tuple[str, ...]
+    at: datetime | None = None
+    more: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.seqs)
@@ -132,15 +138,15 @@ def claim(conn: Conn, connection: str, table: str, limit: int, lease: timedelta 
     worker left behind.
     """
     rows = conn.execute(
-        """SELECT seq, record_id FROM crm_assets.inbox
+        """SELECT seq, record_id, clock_timestamp() FROM crm_assets.inbox
             WHERE connection = %s AND object = %s AND state IN ('pending', 'claimed')
               AND next_try_at <= clock_timestamp()
             ORDER BY next_try_at, seq LIMIT %s FOR UPDATE SKIP LOCKED""",
         (connection, table, limit * _LOOK_AHEAD),
     ).fetchall()
-    ids = tuple(dict.fromkeys(record_id for _, record_id in rows))[:limit]
+    ids = tuple(dict.fromkeys(record_id for _, record_id, _ in rows))[:limit]
     chosen = set(ids)
-    seqs = tuple(seq for seq, record_id in rows if record_id in chosen)
+    seqs = tuple(seq for seq, record_id, _ in rows if record_id in chosen)
     # A name for this one claim: a worker that lost its lease cannot settle what another holds by now.
     owner = f"{socket.gethostname()}:{os.getpid()}:{threading.get_ident()}:{secrets.token_hex(4)}"
     if seqs:
@@ -151,7 +157,8 @@ def claim(conn: Conn, connection: str, table: str, limit: int, lease: timedelta 
                 WHERE seq = ANY (%(seqs)s)""",
             {"owner": owner, "lease": lease, "seqs": list(seqs)},
         )
-    return Claim(connection, table, owner, seqs, ids)
+    more = len(seqs) < len(rows) or len(rows) == limit * _LOOK_AHEAD
+    return Claim(connection, table, owner, seqs, ids, rows[0][2] if rows else None, more)
 
 
 def finish(

@@ -18,11 +18,14 @@ from crm_assets.store.database import Conn, Database, statement
 from crm_assets.store.ddl import stage_schema
 
 
-def put(conn: Conn, connection: str, obj: Object, page: Page, source: Source, observed_at: datetime) -> int:
+def put(
+    conn: Conn, connection: str, obj: Object, page: Page, source: Source, observed_at: datetime, *, wake: bool = True
+) -> int:
     """Stage the records of a page, visible to ``apply`` at commit. Returns their number.
 
     ``observed_at`` is the database's clock before the request was sent. The page is cast to the described schema
     first; one that does not fit raises and nothing is staged. What the page says about merges is noted with it.
+    Without ``wake`` nobody is told: for those who call ``apply`` themselves.
     RetriableError if the object was described anew meanwhile: the page may lack a column, and would empty it.
     """
     if not catalog.is_current(conn, connection, obj):
@@ -34,7 +37,8 @@ def put(conn: Conn, connection: str, obj: Object, page: Page, source: Source, ob
     with conn.cursor().copy(_copy(connection, obj, ["_source", "_observed_at", *table.column_names])) as copy:
         for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
             copy.write_row((source.value, observed_at, *row))
-    _notify(conn, connection)
+    if wake:
+        _notify(conn, connection)
     return int(table.num_rows)
 
 
@@ -65,15 +69,15 @@ def put_deleted(
     observed_at: datetime,
 ) -> int:
     """Stage deletions: ids, each with the time the vendor names, or None when a primary read found nothing."""
-    count = 0
+    rows = list(deleted)
+    if not rows:
+        return 0
     with conn.cursor().copy(_copy(connection, obj, ["_source", "_observed_at", "id", "_version", "_deleted"])) as copy:
-        for record_id, at in deleted:
+        for record_id, at in rows:
             version = None if obj.version_text else at
             copy.write_row((source.value, observed_at, record_id, version, True))
-            count += 1
-    if count:
-        _notify(conn, connection)
-    return count
+    _notify(conn, connection)
+    return len(rows)
 
 
 def reply(conn: Conn, connection: str, table: str, seq: int, record_id: str | None) -> None:

@@ -141,7 +141,8 @@ def test_events_come_as_they_are_asked_for(sandbox: Sandbox, connect: Connect) -
     feed.response()
     for n in range(5):
         sandbox.create("Lead", LastName=f"F{n}", Company="C")
-    got = [response.pending_num_requested for _, response in [next(feed.raw()), next(feed.raw())]]
+    raw = feed.raw()
+    got = [response.pending_num_requested for _, response in [next(raw), next(raw)]]
     assert got[-1] == 0
     feed.ask(3)
     assert [one["Name"]["LastName"] for one in feed.events(3)] == ["F2", "F3", "F4"]

@@ -10,7 +10,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
@@ -144,20 +144,26 @@ class _Subscription:
                 yield Heard()
                 continue
             last = time.monotonic()
-            if answer is _ENDED:
+            arrived = [answer]
+            while not _is_end(arrived[-1]) and not answers.empty():
+                arrived.append(answers.get())  # kept together, in one transaction
+            told = [one for one in arrived if not _is_end(one)]
+            if told:
+                yield self._told(told)
+                pending = told[-1].pending_num_requested
+                if pending < _ASKED // 2:
+                    # Only now: what was told has been kept.
+                    asked.put(eventbus.FetchRequest(num_requested=_ASKED - pending))
+            if arrived[-1] is _ENDED:
                 raise RetriableError(f"{self._name}: Salesforce has ended the subscription")
-            if isinstance(answer, grpc.RpcError):
-                raise self._translated(answer)
-            yield self._told(answer)
-            if answer.pending_num_requested < _ASKED // 2:
-                # Only now: what was told has been kept.
-                asked.put(eventbus.FetchRequest(num_requested=_ASKED - answer.pending_num_requested))
+            if isinstance(arrived[-1], grpc.RpcError):
+                raise self._translated(arrived[-1])
 
-    def _told(self, answer: Any) -> Heard:
+    def _told(self, answers: Sequence[Any]) -> Heard:
         changes: list[Change] = []
         gaps: list[Gap] = []
         unread: list[Unread] = []
-        for one in answer.events:
+        for one in (event for answer in answers for event in answer.events):
             event_id = one.event.id or one.replay_id.hex()
             entity = ""
             try:
@@ -169,7 +175,8 @@ class _Subscription:
                 unread.append(Unread(event_id, entity or self._topic, str(error)))
                 concerned = [entity] if entity in self._objects else [] if entity else list(self._objects)
                 gaps += _gaps(self._client, concerned, "an event could not be read")
-        place = answer.events[-1].replay_id if answer.events else answer.latest_replay_id
+        last = answers[-1]
+        place = last.events[-1].replay_id if last.events else last.latest_replay_id
         return Heard(place or None, tuple(changes), tuple(gaps), tuple(unread))
 
     def _schema(self, schema_id: str) -> Schema:
@@ -209,6 +216,10 @@ class _Subscription:
                 "all their records, or correct options.pubsub_topics in defs.yaml"
             )
         return RetriableError(said)
+
+
+def _is_end(answer: Any) -> bool:
+    return answer is _ENDED or isinstance(answer, grpc.RpcError)
 
 
 def _endpoint(client: Client) -> str:

@@ -128,10 +128,12 @@ class Org(Room):
         self.bus.record(tx, self.records.user)
 
     def _committed(self, changes: list[Change]) -> None:
-        events = [Event(change.object, change.event()) for change in changes]
-        self.push.publish(events, [change.fate for change in changes])
-        sent = [(outbound.event(change), change.fate) for change in changes if change.change in outbound.CHANGES]
-        self._outbound.publish([one for one, _ in sent], [fate for _, fate in sent])
+        if self.push.listening:
+            events = [Event(change.object, change.event()) for change in changes]
+            self.push.publish(events, [change.fate for change in changes])
+        if self._outbound.listening:
+            sent = [(outbound.event(change), change.fate) for change in changes if change.change in outbound.CHANGES]
+            self._outbound.publish([one for one, _ in sent], [fate for _, fate in sent])
         self.bus.wake()
 
     @property

@@ -28,6 +28,8 @@ SERVICE = "eventbus.v1.PubSub"
 KEEP_ALIVE_SECONDS = 270.0
 MOST_REQUESTED = 100
 _LOOK_SECONDS = 0.5
+_GATHER_SECONDS = 0.005
+"""What is committed within this moment is told together."""
 _SUBSCRIBERS = 64
 _AUTH = "sfdc.platform.eventbus.grpc.service.auth.error"
 _FAILURES = {
@@ -162,9 +164,12 @@ class PubSub:
                     latest_replay_id=replay_id(at), rpc_id=rpc_id, pending_num_requested=wanted.count
                 )
             with self._bus.moved:
-                if self._bus.last() == newest and not wanted.news:
-                    self._bus.moved.wait(min(_LOOK_SECONDS, self._keep_alive))
+                quiet = self._bus.last() == newest and not wanted.news
+                if quiet:
+                    moved = self._bus.moved.wait(min(_LOOK_SECONDS, self._keep_alive))
                 wanted.news = False
+            if quiet and moved:
+                time.sleep(_GATHER_SECONDS)
         if self.stopping.is_set():
             _abort(context, *_FAILURES["503"], "the server stops")
 
