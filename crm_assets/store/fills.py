@@ -27,7 +27,7 @@ class Fill:
 
 def ask(conn: Conn, connection: str, table: str, columns: Iterable[str]) -> None:
     """From now on these columns are to be filled, from the beginning."""
-    for column in columns:
+    for column in sorted(columns):
         conn.execute(
             """INSERT INTO crm_assets.fill (connection, object, "column") VALUES (%s, %s, %s)
                ON CONFLICT (connection, object, "column") DO UPDATE
@@ -81,6 +81,7 @@ def stale(conn: Conn, connection: str, table: str, columns: Iterable[str], every
 def begin(db: Database, connection: str, table: str) -> list[Fill]:
     """What is to be filled. Columns that stand at the same place are read together."""
     with db.transaction() as conn:
+        _lock(conn, connection, table)
         conn.execute(
             """UPDATE crm_assets.fill SET begun_at = clock_timestamp()
                 WHERE connection = %s AND object = %s AND done_at IS NULL AND begun_at IS NULL""",
@@ -98,6 +99,7 @@ def begin(db: Database, connection: str, table: str) -> list[Fill]:
 def keep(db: Database, connection: str, table: str, fill: Fill, place: str | None, rows: int) -> None:
     """Remember how far the fill has come; without a place it is done, or begins anew if it was asked for meanwhile."""
     with db.transaction() as conn:
+        _lock(conn, connection, table)
         conn.execute(
             """UPDATE crm_assets.fill
                   SET place = %(place)s, rows = rows + %(rows)s,
@@ -114,3 +116,12 @@ def keep(db: Database, connection: str, table: str, fill: Fill, place: str | Non
                 "columns": list(fill.columns),
             },
         )
+
+
+def _lock(conn: Conn, connection: str, table: str) -> None:
+    """In the order in which everybody takes these rows: a refresh may be asked for meanwhile."""
+    conn.execute(
+        """SELECT 1 FROM crm_assets.fill WHERE connection = %s AND object = %s AND done_at IS NULL
+            ORDER BY "column" FOR UPDATE""",
+        (connection, table),
+    )
