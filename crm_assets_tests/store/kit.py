@@ -112,8 +112,9 @@ class Mirror:
 
         ``step`` names a statement of a batch, or is a part of the text of another one.
         """
-        statement = getattr(apply_module._statements(CONNECTION, self.obj, True), step, None)
         plain = self.db
+        statements = apply_module._statements(CONNECTION, self.obj, plain.server_version >= apply_module._RETURNS_OLD)
+        statement = getattr(statements, step, None)
         fired: list[bool] = []
 
         def hook(query: sql.Composed | str | bytes) -> None:

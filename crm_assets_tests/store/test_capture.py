@@ -34,7 +34,7 @@ def test_an_update_that_changes_no_value_is_no_write_and_never_raises(one: Mirro
 @pytest.mark.parametrize(
     ("column", "value"),
     [
-        ("row_id", "uuidv7()"),
+        ("row_id", "gen_random_uuid()"),
         ("id", "'other'"),
         ("_version", "now()"),
         ("_observed_at", "now()"),

@@ -104,7 +104,7 @@ def test_rights_are_what_each_role_needs(mirror: Mirror, reader_url: str) -> Non
         "SELECT * FROM salesforce_stage.contact",
         "DROP TABLE salesforce.contact",
         "ALTER TABLE salesforce.contact DISABLE TRIGGER ALL",
-        "INSERT INTO crm_assets.outbox (connection, object, op, row_id) VALUES ('a', 'b', 'update', uuidv7())",
+        "INSERT INTO crm_assets.outbox (connection, object, op, row_id) VALUES ('a', 'b', 'update', gen_random_uuid())",
     ):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             mirror.write(refused)

@@ -32,7 +32,7 @@ def test_the_database_itself_refuses_every_other_transition(one: Mirror) -> None
     for before, after in itertools.permutations(_STATES, 2):
         change = (
             "INSERT INTO crm_assets.outbox (connection, object, op, row_id, state)"
-            f" VALUES ('x', 'y', 'update', uuidv7(), '{before}');"
+            f" VALUES ('x', 'y', 'update', gen_random_uuid(), '{before}');"
             f" UPDATE crm_assets.outbox SET state = '{after}' WHERE connection = 'x'"
         )
         if (before, after) in _ALLOWED:

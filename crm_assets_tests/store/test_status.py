@@ -77,7 +77,7 @@ def test_a_write_that_needs_a_person_is_not_all_right(mirror: Mirror, worker: Wo
         "INSERT INTO crm_assets.drift (connection, object, id, kind) VALUES ('salesforce', 'contact', 'x', 'missing')",
         "INSERT INTO crm_assets.cursor (connection, object, complete) VALUES ('salesforce', 'contact', false)",
         "INSERT INTO crm_assets.conflict (connection, object, row_id, seq, field, policy) "
-        "VALUES ('salesforce', 'contact', uuidv7(), 1, 'email', 'hold')",
+        "VALUES ('salesforce', 'contact', gen_random_uuid(), 1, 'email', 'hold')",
     ],
 )
 def test_open_trouble_is_not_all_right(mirror: Mirror, trouble: str) -> None:
