@@ -348,7 +348,7 @@ def _unseen(db: Database, connector: Connector, obj: Object, load: Load) -> Appl
     for start in range(0, len(missing), connector.max_fetch):
         wanted = missing[start : start + connector.max_fetch]
         observed_at = db.now()
-        page = connector.fetch(obj, wanted)
+        page = storable(connector.fetch(obj, wanted))
         present = set(page.table["id"].to_pylist()) | {poison.id for poison in page.poison}
         with db.transaction() as conn:
             stage.put(conn, connection, obj, page, Source.ID, observed_at)
@@ -361,7 +361,7 @@ def _read_parents(db: Database, connector: Connector, obj: Object, parents: list
     """Read parents that no list shows any more; their children are gone if the CRM says so."""
     for start in range(0, len(parents), connector.max_fetch):
         observed_at = db.now()
-        page = connector.fetch(obj, parents[start : start + connector.max_fetch])
+        page = storable(connector.fetch(obj, parents[start : start + connector.max_fetch]))
         with db.transaction() as conn:
             stage.put(conn, connector.config.name, obj, page, Source.ID, observed_at)
             children.stage_gone(conn, connector.config.name, obj, page, observed_at)

@@ -15,6 +15,7 @@ from enum import StrEnum
 from crm_assets.connectors.base import Connector
 from crm_assets.core.compare import Cause, Evidence, Finding, Kind, by_fields, by_ids, count, explain
 from crm_assets.core.model import Object, Page, Source
+from crm_assets.core.width import storable
 from crm_assets.reconcile import fields, known, ledger, narrow, sides
 from crm_assets.reconcile.sides import differing, local_ids, versions
 from crm_assets.store import children, inbox, loads, setaside, stage
@@ -183,12 +184,12 @@ class _Recheck:
     def _some(self, wanted: Sequence[str]) -> None:
         connection = self.connector.config.name
         observed_at = self.db.now()
-        page = self.connector.fetch(self.obj, wanted)
+        page = storable(self.connector.fetch(self.obj, wanted))
         alive = live(page)
         poisoned = {poison.id for poison in page.poison}
-        found = self._explained(wanted, page, alive)
+        found = [one for one in self._explained(wanted, page, alive) if one.id not in poisoned]
         if not self.mend:
-            self.left += [one for one in found if one.id not in poisoned]
+            self.left += found
             return
         present = set(page.table["id"].to_pylist())
         with self.db.transaction() as conn:

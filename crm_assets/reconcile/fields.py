@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from crm_assets.connectors.base import Connector
 from crm_assets.core.compare import by_ids
 from crm_assets.core.model import Object, Page, Window
+from crm_assets.core.width import storable
 from crm_assets.reconcile import sides
 from crm_assets.store import fills
 from crm_assets.store.database import Database
@@ -44,7 +45,7 @@ def _of_part(db: Database, connector: Connector, obj: Object, window: Window | N
     remote: set[str] = set()
     found: set[str] = set()
     recalculated: set[str] = set()
-    for page in connector.read(obj, window):
+    for page in map(storable, connector.read(obj, window)):
         alive = page.table.filter(pc.invert(page.table["_deleted"]))
         remote.update(alive["id"].to_pylist())
         remote.update(poison.id for poison in page.poison)
@@ -79,7 +80,9 @@ def _position(db: Database, connection: str, table: str) -> datetime | None:
     with db.transaction() as conn:
         row = conn.execute(
             """UPDATE crm_assets.cursor
-                  SET compare_began = coalesce(compare_began, clock_timestamp()), compared_to = CASE
+                  SET compare_began = CASE WHEN compare_began > clock_timestamp() - %(within)s THEN compare_began
+                          ELSE clock_timestamp() END,
+                      compared_to = CASE
                           WHEN compare_began > clock_timestamp() - %(within)s THEN compared_to END,
                       compare_suspects = CASE
                           WHEN compare_began > clock_timestamp() - %(within)s THEN compare_suspects ELSE '{}' END

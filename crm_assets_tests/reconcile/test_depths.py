@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from crm_assets.core.errors import RetriableError
 from crm_assets.reconcile import fields, narrow
 from crm_assets.reconcile.compare import Depth, Limits, Reconciled, Repair, reconcile
+from crm_assets_tests.faults.kit import caught_up
 from crm_assets_tests.plugins.linked import Link, MakeLink
 
 SOME = "(SELECT id FROM salesforce.contact ORDER BY id OFFSET 40 LIMIT 1)"
@@ -105,6 +107,8 @@ def test_a_comparison_that_stops_goes_on_behind_its_last_part(linked: Link, monk
         "UPDATE salesforce.contact SET phone = 'x' WHERE _version = (SELECT min(_version) FROM salesforce.contact)",
     )
     whole = check(linked, Depth.FIELDS, Repair.REPORT).api_calls
+    # Long ago another one stopped, and was given up.
+    linked.rows("UPDATE crm_assets.cursor SET compare_began = clock_timestamp() - interval '25 hours'")
     linked.sandbox.faults({"kind": "503", "path": "/queryAll.*SystemModstamp", "nth": 6, "times": 50})
     with pytest.raises(RetriableError):
         check(linked, Depth.FIELDS)
@@ -114,3 +118,27 @@ def test_a_comparison_that_stops_goes_on_behind_its_last_part(linked: Link, monk
     assert found.api_calls < whole
     assert found.repaired >= 1, "what the earlier part suspected is not forgotten"
     assert not fields.due(linked.db, "salesforce", "contact", timedelta(hours=1))
+
+
+def test_a_record_that_no_row_holds_is_set_aside_by_every_comparison(make_link: MakeLink, tmp_path: Path) -> None:
+    names = [f"Part_{n:03d}__c" for n in range(460)]
+    lines = [
+        [f"00Q{n:012d}", "L", "X", "2020-01-01T00:00:00Z", *[("x" * 17 if n == 2 else "x")] * len(names)]
+        for n in range(3)
+    ]
+    file = tmp_path / "seed" / "salesforce" / "Lead.csv"
+    file.parent.mkdir(parents=True)
+    file.write_text(
+        "\n".join(map(",".join, [["Id", "LastName", "Company", "SystemModstamp", *names], *lines])), encoding="utf-8"
+    )
+    link = make_link(objects=("Lead",), seed_dir=tmp_path / "seed", call_timeout=20)
+    report = link.sync("lead")
+    assert (report.inserted, report.set_aside) == (2, 1)
+    for depth in Depth:
+        found = reconcile(link.db, link.connector, link.object("lead"), depth)
+        assert (found.complete, found.repaired, found.remote_rows, found.set_aside) == (True, 0, 3, 1), depth
+    row_that_was = min(row[0] for row in link.rows("SELECT id FROM salesforce.lead"))
+    link.sandbox.update("Lead", row_that_was, **dict.fromkeys(names, "y" * 17))
+    caught_up(link, "lead")
+    found = reconcile(link.db, link.connector, link.object("lead"), Depth.COUNTS)
+    assert (found.complete, found.repaired, found.set_aside) == (True, 0, 2), "nothing has mended it"
