@@ -181,15 +181,21 @@ def agree(link: Link) -> None:
     assert not list((link.home / "dlt").glob("*"))
 
 
-def matrix(link: Link, tell: Tell, kind: str, most: int | None) -> None:
-    counted = Case(link, f"{kind} whole")
-    counted.begin()
-    counted.change()
+def counted(link: Link, kind: str) -> list[str]:
+    """The steps of the work, of which none is fatal."""
+    whole = Case(link, f"{kind} whole")
+    whole.begin()
+    whole.change()
     steps = run(link, kind)
     assert len(steps) > 8, steps
     recover(link)
-    counted.holds()
-    counted.end()
+    whole.holds()
+    whole.end()
+    return steps
+
+
+def matrix(link: Link, tell: Tell, kind: str, most: int | None) -> None:
+    steps = counted(link, kind)
     numbers = range(1, len(steps) + 1)
     if most is not None:
         numbers = [1 + round(n * (len(steps) - 1) / (most - 1)) for n in range(most)]  # type: ignore[assignment]
@@ -226,9 +232,13 @@ def _linked(url: str, sandbox_url: Any) -> Iterator[Link]:
 
 
 @pytest.fixture
-def crashing(postgres: EmbeddedPostgres, make_sandbox: MakeSandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Link]:
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in CREDENTIALS.values():
         monkeypatch.setenv(variable, "sandbox")
+
+
+@pytest.fixture
+def crashing(postgres: EmbeddedPostgres, make_sandbox: MakeSandbox, credentials: None) -> Iterator[Link]:
     with new_database(postgres) as url, _linked(url, make_sandbox(rows=0)) as link:
         yield link
 
@@ -253,13 +263,8 @@ def _answers(link: Link) -> bool:
         return False
 
 
-def test_postgres_killed_in_the_middle_loses_nothing(
-    make_sandbox: MakeSandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The server dies under a sync and under a write-back, before and after a commit; started again, ordinary runs
-    bring both ends together."""
-    for variable in CREDENTIALS.values():
-        monkeypatch.setenv(variable, "sandbox")
+@contextmanager
+def _own_server(sandbox: Any) -> Iterator[tuple[EmbeddedPostgres, Link]]:
     place = new_home()
     # What was committed has left the server's memory, as where a product works: else the kill takes it along.
     server = EmbeddedPostgres(place, settings={**QUICK, "synchronous_commit": "on"})
@@ -268,23 +273,51 @@ def test_postgres_killed_in_the_middle_loses_nothing(
         server.start()
         migrations.upgrade(server.url())
         data = server.data
-        with _linked(server.url(), make_sandbox(rows=0)) as link:
-            for kind, number in (("sync", 5), ("writeback", 1), ("writeback", 6)):
-                case = Case(link, f"{kind} {number}")
-                case.begin()
-                case.change()
-                assert server.pid is not None
-                run(link, kind, number, victim=server.pid)
-                server.stop()
-                server.start()
-                assert server.url() == link.db.url, "the port was taken by another process"
-                wait_until(lambda link=link: _answers(link), 60)
-                recover(link)
-                case.holds()
-                agree(link)
-                case.end()
+        with _linked(server.url(), sandbox) as link:
+            yield server, link
     finally:
         server.stop()
         for folder in (place, data):
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _killed_under(server: EmbeddedPostgres, link: Link, kind: str, number: int) -> None:
+    case = Case(link, f"{kind} {number}")
+    case.begin()
+    case.change()
+    assert server.pid is not None
+    run(link, kind, number, victim=server.pid)
+    server.stop()
+    server.start()
+    assert server.url() == link.db.url, "the port was taken by another process"
+    wait_until(lambda: _answers(link), 60)
+    recover(link)
+    case.holds()
+    agree(link)
+    case.end()
+
+
+def test_postgres_killed_in_the_middle_loses_nothing(make_sandbox: MakeSandbox, credentials: None) -> None:
+    """The server dies under a sync and under a write-back, before and after a commit; started again, ordinary runs
+    bring both ends together."""
+    with _own_server(make_sandbox(rows=0)) as (server, link):
+        for kind, number in (("sync", 5), ("writeback", 1), ("writeback", 6)):
+            _killed_under(server, link, kind, number)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("kind", ["sync", "writeback"])
+def test_postgres_killed_at_every_step_loses_nothing(
+    make_sandbox: MakeSandbox, credentials: None, tell: Tell, kind: str
+) -> None:
+    with _own_server(make_sandbox(rows=0)) as (server, link):
+        steps = counted(link, kind)
+        for number, step in enumerate(steps, 1):
+            try:
+                _killed_under(server, link, kind, number)
+            except BaseException as error:
+                error.add_note(f"killed at step {number} of {kind}: {step}")
+                raise
+        tell(f"{len(steps)} kills of Postgres")
