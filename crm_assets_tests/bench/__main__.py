@@ -28,8 +28,9 @@ from crm_assets.store import migrations
 from crm_assets.store.embedded import EmbeddedPostgres
 from crm_assets_tests.bench.measure import Flow, Measured, Setting, result, run, served
 
-_PEER_ROWS = 20_000
-"""Peers take minutes for a million records and grow linearly; their rate at this number stands for all."""
+_PEER_ROWS = 100_000
+"""Peers take minutes for a million records and grow linearly; their rate at this number, where their start no longer
+weighs, stands for all."""
 _WORTH_REPEATING = 50_000
 _CHANGED = 5_000
 _WRITTEN = 100_000
@@ -70,6 +71,7 @@ def plans(rows: int) -> list[Plan]:
         Plan("writeback_compared", ours, written, delay=_DELAY_S),
         Plan("relay_out", ("crm_assets",), min(_LATENCIES, rows // 2)),
         Plan("relay_in", ("crm_assets",), min(_LATENCIES, rows // 2)),
+        Plan("product_reads", ("crm_assets",), min(11_000, 11 * rows)),
         Plan("relay_sustained", ("crm_assets",), min(rows, _CONTACTS), loaded=False, sustained=True),
         Plan("relay_sustained_quota", ("crm_assets",), min(rows, _CONTACTS), loaded=False, sustained=True),
     ]

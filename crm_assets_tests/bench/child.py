@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from crm_assets_tests.bench import capture, first_load, incremental, relay, sustained, writeback
+from crm_assets_tests.bench import capture, first_load, incremental, reads, relay, sustained, writeback
 from crm_assets_tests.bench.measure import Flow, Setting
 
 WORKS: dict[str, Callable[[Setting], float | dict[str, Any]]] = {
@@ -17,6 +17,7 @@ WORKS: dict[str, Callable[[Setting], float | dict[str, Any]]] = {
     **capture.WORKS,
     **writeback.WORKS,
     **relay.WORKS,
+    **reads.WORKS,
     **sustained.WORKS,
 }
 """By ``work/system``; each does ``setting.rows`` records and returns the seconds it took, or all it has to tell."""

@@ -39,7 +39,7 @@ _PATIENCE_S = 30.0
 
 
 @contextmanager
-def _relay(setting: Setting) -> Iterator[str]:
+def relay(setting: Setting) -> Iterator[str]:
     """The address of a relay on the prepared database."""
     with engine.opened(setting):
         pass
@@ -63,7 +63,7 @@ def _out(setting: Setting) -> float:
         with urlopen(f"{setting.server}/calls") as reply:
             return int(json.load(reply).get("write", 0))
 
-    with _relay(setting), psycopg.connect(setting.writer, autocommit=True) as product:
+    with relay(setting), psycopg.connect(setting.writer, autocommit=True) as product:
         ids = product.execute("SELECT row_id FROM salesforce.contact LIMIT %s", (setting.rows + 1,)).fetchall()
         taken: list[float] = []
         for number, (row_id,) in enumerate(ids):
@@ -76,7 +76,7 @@ def _out(setting: Setting) -> float:
 
 def _in(setting: Setting) -> float:
     """From the event to the row that a reader of the mirror sees changed."""
-    with _relay(setting) as url, psycopg.connect(setting.writer, autocommit=True) as product:
+    with relay(setting) as url, psycopg.connect(setting.writer, autocommit=True) as product:
         ids = product.execute("SELECT id FROM salesforce.contact LIMIT %s", (setting.rows + 1,)).fetchall()
         with urlopen(f"{setting.server}/renew") as reply:
             reply.read()

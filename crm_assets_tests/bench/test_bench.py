@@ -54,6 +54,7 @@ def test_sustained_changes_arrive_at_both_ends(work: str, tmp_path: Path) -> Non
 def test_a_small_run_writes_its_results(tmp_path: Path) -> None:
     output = tmp_path / "bench.json"
     arguments = ["--rows", "400", "--repeat", "1", "--work", "first_load_bulk", "--work", "capture"]
+    arguments += ["--work", "product_reads"]
     done = subprocess.run(
         [sys.executable, "-m", "crm_assets_tests.bench", *arguments, "--output", str(output)],
         capture_output=True,
@@ -65,7 +66,9 @@ def test_a_small_run_writes_its_results(tmp_path: Path) -> None:
     assert [(r["work"], r["system"]) for r in results] == [
         *(("first_load_bulk", s) for s in ("limit", "crm_assets", "dlt", "simple_salesforce_pandas")),
         *(("capture", s) for s in ("limit", "crm_assets")),
+        ("product_reads", "crm_assets"),
     ]
+    assert results.pop()["calls"] == {"once": 0, "tenfold": 0}
     for one in results:
         assert set(one) == {"work", "system", "rows", "seconds", "rows_per_second", "peak_mb", "ratio_to_limit"}
         assert set(one["seconds"]) == {"median", "min", "max"}
