@@ -244,7 +244,7 @@ class World:
         with self.connector(self.spec, "writeback") as connector:
             writeback.drain(self.db, connector, objects)
         with self.connector(self.spec, "events") as connector:
-            self.owner.execute("UPDATE crm_assets.inbox SET next_try_at = least(next_try_at, clock_timestamp())")
+            self.owner.execute("UPDATE crm_assets.inbox SET next_try_at = clock_timestamp() WHERE state = 'pending'")
             events.drain(self.db, connector, objects)
 
 
