@@ -19,6 +19,8 @@ def from_json(fld: Field, value: Any) -> Value:
     if value is None:
         return None
     match fld.type:
+        case FieldType.TEXT | FieldType.REFERENCE:
+            return str(value)
         case FieldType.TIMESTAMP:
             return datetime.fromisoformat(value)
         case FieldType.DATE:
@@ -34,8 +36,6 @@ def from_json(fld: Field, value: Any) -> Value:
             return int(value)
         case FieldType.BOOLEAN:
             return bool(value)
-        case FieldType.TEXT | FieldType.REFERENCE:
-            return str(value)
 
 
 def to_json(value: Value) -> Any:

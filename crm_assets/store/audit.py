@@ -136,19 +136,22 @@ def purge_writes(conn: Conn, older_than: timedelta, limit: int = 10_000) -> int:
     """Forget writes of the product that were settled long ago, with their settled conflicts.
 
     What waits for a person stays, and so does all of a record of which a write is still unsettled: its earlier ones
-    explain it. A write is never settled before it is made: the index of created_at finds the old ones.
+    explain it. Looked at are the first rows up to one that is too young: rows are made in the order of time.
     """
     return conn.execute(
         """WITH gone AS (
                DELETE FROM crm_assets.outbox WHERE seq IN (
                    SELECT o.seq FROM crm_assets.outbox o
-                    WHERE o.created_at < clock_timestamp() - %(kept)s AND o.settled_at < clock_timestamp() - %(kept)s
+                    WHERE o.seq < coalesce((SELECT y.seq FROM crm_assets.outbox y
+                                             WHERE y.created_at >= clock_timestamp() - %(kept)s AND y.split_of IS NULL
+                                             ORDER BY y.seq LIMIT 1), 9223372036854775807)
+                      AND o.settled_at < clock_timestamp() - %(kept)s
                       AND o.state IN ('confirmed', 'superseded', 'discarded')
                       AND NOT EXISTS (
                           SELECT FROM crm_assets.outbox u
                            WHERE u.connection = o.connection AND u.object = o.object AND u.row_id = o.row_id
                              AND u.state NOT IN ('confirmed', 'superseded', 'discarded'))
-                    ORDER BY o.created_at LIMIT %(limit)s FOR UPDATE OF o SKIP LOCKED)
+                    ORDER BY o.seq LIMIT %(limit)s FOR UPDATE OF o SKIP LOCKED)
                RETURNING seq),
            settled AS (
                DELETE FROM crm_assets.conflict c USING gone WHERE c.seq = gone.seq AND c.state = 'resolved')

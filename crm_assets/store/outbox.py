@@ -15,23 +15,28 @@ from psycopg.types.json import Jsonb
 from crm_assets.core.model import Object, Op
 from crm_assets.core.values import as_row_id
 from crm_assets.store import audit, guards, references, siblings
-from crm_assets.store.database import Conn, Database, statement
+from crm_assets.store.database import Conn, Database, array, statement
 from crm_assets.store.worker import LOCK_CLASS, Worker
 from crm_assets.store.write import Write
 
+# What else is unsettled of a record is looked up once; hardly ever there is anything, and only then is the rest asked.
 # Each look-up of a record is a subquery of its own with a LIMIT, so that it stays a look-up: as NOT EXISTS it becomes a
 # join, and its plan follows statistics that are never right for a table that fills and empties within seconds.
 _EARLIEST = """
-    SELECT o.seq, o.op, o.row_id, o.id, coalesce(o.base, '{{}}'), coalesce(o.new, '{{}}'), o.created_at, o.attempts,
-           coalesce(o.theirs, '{{}}'), coalesce(o.theirs_since, '{{}}')
+    SELECT o.seq, o.op, o.row_id, o.id, o.base, o.new, o.created_at, o.attempts, o.theirs, o.theirs_since,
+           other.seq IS NULL
       FROM crm_assets.outbox o
+      LEFT JOIN LATERAL (
+           SELECT e.seq FROM crm_assets.outbox e
+            WHERE e.connection = o.connection AND e.object = o.object AND e.row_id = o.row_id AND e.seq <> o.seq
+              AND e.state IN ('pending', 'sending', 'unknown', 'conflict') LIMIT 1) other ON true
      WHERE o.connection = %(connection)s AND o.object = %(object)s
        AND o.state = 'pending' AND o.next_try_at <= clock_timestamp() AND o.guard_id IS NULL
-       AND (SELECT e.seq FROM crm_assets.outbox e
+       AND (other.seq IS NULL OR
+           (SELECT e.seq FROM crm_assets.outbox e
              WHERE e.connection = o.connection AND e.object = o.object AND e.row_id = o.row_id
                AND (e.place, e.seq) < (o.place, o.seq)
-               -- Pending, sending or unknown; said so, the index of what is due would look good, which is no look-up.
-               AND e.state NOT IN ('conflict', 'confirmed', 'rejected', 'superseded', 'discarded')
+               AND e.state IN ('pending', 'sending', 'unknown')
                -- What itself is held by a conflict of its fields holds nothing else.
                AND NOT (o.op = 'update' AND e.op = 'update' AND e.state = 'pending'
                         AND NOT e.new ?| crm_assets.keys(o.new)
@@ -45,8 +50,11 @@ _EARLIEST = """
                AND e.state IN ('conflict', 'sending', 'unknown') AND e.seq <> o.seq
                AND (e.state <> 'conflict' OR o.op <> 'update' OR e.op <> 'update'
                     OR e.new ?| crm_assets.keys(o.new))
-             ORDER BY e.seq LIMIT 1) IS NULL
-       AND (SELECT found.id
+             ORDER BY e.seq LIMIT 1) IS NULL)
+       AND CASE WHEN o.id IS NOT NULL
+           THEN (SELECT f.id FROM crm_assets.floor f
+                  WHERE f.connection = o.connection AND f.object = o.object AND f.id = o.id LIMIT 1)
+           ELSE (SELECT found.id
               FROM (SELECT m.id FROM {mirror} m WHERE m.row_id = o.row_id
                     UNION ALL
                     SELECT c.id FROM crm_assets.outbox c
@@ -55,10 +63,15 @@ _EARLIEST = """
              CROSS JOIN LATERAL (
                    SELECT f.id FROM crm_assets.floor f
                     WHERE f.connection = o.connection AND f.object = o.object AND f.id = known.id LIMIT 1) found
-             LIMIT 1) IS NULL
-     ORDER BY o.seq LIMIT %(limit)s
+             LIMIT 1) END IS NULL
+     -- As the index of pending rows has them, and no other: the one of seq would lead through all that is settled.
+     ORDER BY o.place, o.seq LIMIT %(limit)s
        FOR UPDATE OF o SKIP LOCKED
 """
+
+_TAKEN = """state = 'sending', claimed_by = %(worker)s, sent_by = %(process)s,
+       lease_until = clock_timestamp() + %(lease)s, sent_at = clock_timestamp(), claimed_at = clock_timestamp(),
+       echo_until = clock_timestamp() + %(echo)s, attempts = attempts + 1, waiting_for = NULL, waits_on = NULL"""
 
 _PART = """
     WITH held AS MATERIALIZED (
@@ -114,47 +127,56 @@ def claim(
     are marked with ``waiting_for`` and stay. ``settle_time`` is how long after its call a record may still appear.
     """
     with db.transaction() as conn:
+        # Look-ups only, whatever the tables looked like when the statements were planned.
+        conn.execute("SET LOCAL enable_seqscan = off")
         # A conflict blocks only its fields: the others of a later write go on without them.
         conn.execute(_PART, {"connection": connection, "object": obj.table})
-        writes = _earliest(conn, connection, obj, limit)
-        if any(w.op is Op.DELETE for w in writes) and guards.hold_outgoing(
-            conn, connection, obj.table, obj.rules.guard
-        ):
-            writes = _earliest(conn, connection, obj, limit)
-        if not writes:
+        found, lone = _earliest(conn, connection, obj, limit)
+        if any(w.op is Op.DELETE for w in found) and guards.hold_outgoing(conn, connection, obj.table, obj.rules.guard):
+            found, lone = _earliest(conn, connection, obj, limit)
+        if not found:
             return []
-        writes = _fold(conn, connection, obj, writes)
+        writes = _fold(conn, connection, obj, found, lone)
         writes = _identify(conn, connection, obj, writes)
         writes = references.resolve(conn, connection, obj, writes)
         writes = siblings.apart(conn, connection, obj, _in_turn(conn, connection, obj, writes))
-        _take(conn, worker, writes, lease, settle_time)
+        _take(conn, worker, writes, lease, settle_time, {id(write) for write in found})
     return writes
 
 
-def _take(conn: Conn, worker: Worker, writes: Sequence[Write], lease: timedelta, settle_time: timedelta) -> None:
-    if not writes:
-        return
-    conn.execute(
-        """UPDATE crm_assets.outbox o
-              SET state = 'sending', claimed_by = %s, sent_by = %s, lease_until = clock_timestamp() + %s,
-                  sent_at = clock_timestamp(), claimed_at = clock_timestamp(),
-                  echo_until = clock_timestamp() + %s, attempts = attempts + 1,
-                  op = w.op, id = w.id, base = w.base, new = w.new, waiting_for = NULL, waits_on = NULL
-             FROM unnest(%s::bigint[], %s::text[], %s::text[], %s::jsonb[], %s::jsonb[])
-                  AS w (seq, op, id, base, new)
-            WHERE o.seq = w.seq""",
-        (
-            worker.name,
-            audit.process(),
-            lease,
-            lease + settle_time,
-            [w.seq for w in writes],
-            [w.op for w in writes],
-            [w.id for w in writes],
-            [None if w.op is Op.CREATE else Jsonb(dict(w.base)) for w in writes],
-            [None if w.op is Op.DELETE else Jsonb(dict(w.new)) for w in writes],
-        ),
-    )
+def _take(
+    conn: Conn,
+    worker: Worker,
+    writes: Sequence[Write],
+    lease: timedelta,
+    settle_time: timedelta,
+    stored: Collection[int] = (),
+) -> None:
+    """Mark them as being sent. ``stored`` are those (by ``id``) that are as the outbox has them: most, and only the
+    others are written back."""
+    step = {"worker": worker.name, "process": audit.process(), "lease": lease, "echo": lease + settle_time}
+    same = [w.seq for w in writes if id(w) in stored]
+    if same:
+        conn.execute(
+            f"UPDATE crm_assets.outbox o SET {_TAKEN} WHERE o.seq = ANY (%(seqs)s::bigint[])",
+            step | {"seqs": array(same)},
+        )
+    changed = [w for w in writes if id(w) not in stored]
+    if changed:
+        conn.execute(
+            f"""UPDATE crm_assets.outbox o SET {_TAKEN}, op = w.op, id = w.id, base = w.base, new = w.new
+                  FROM unnest(%(seqs)s::bigint[], %(ops)s::text[], %(ids)s::text[], %(bases)s::jsonb[],
+                              %(news)s::jsonb[]) AS w (seq, op, id, base, new)
+                 WHERE o.seq = w.seq""",
+            step
+            | {
+                "seqs": [w.seq for w in changed],
+                "ops": [w.op for w in changed],
+                "ids": [w.id for w in changed],
+                "bases": [None if w.op is Op.CREATE else Jsonb(dict(w.base)) for w in changed],
+                "news": [None if w.op is Op.DELETE else Jsonb(dict(w.new)) for w in changed],
+            },
+        )
 
 
 def claim_within(
@@ -172,6 +194,7 @@ def claim_within(
     """
     assert obj.parent_column is not None
     with db.transaction() as conn:
+        conn.execute("SET LOCAL enable_seqscan = off")
         rows = conn.execute(
             """SELECT o.seq, o.op, o.row_id, o.id, '{}'::jsonb, o.new, o.created_at, o.attempts
                  FROM crm_assets.outbox o
@@ -189,16 +212,25 @@ def claim_within(
     return found
 
 
-def _earliest(conn: Conn, connection: str, obj: Object, limit: int) -> list[Write]:
+def _earliest(conn: Conn, connection: str, obj: Object, limit: int) -> tuple[list[Write], set[int]]:
+    """The writes that may be claimed, locked; and the ``seq`` of those whose record has nothing else unsettled."""
     rows = conn.execute(
         statement(_EARLIEST, mirror=sql.Identifier(connection, obj.table)),
         {"connection": connection, "object": obj.table, "limit": limit},
     ).fetchall()
-    return [Write(r[0], Op(r[1]), *r[2:]) for r in rows]
+    writes = [
+        Write(seq, Op(op), row_id, record_id, base or {}, new or {}, at, attempts, theirs or {}, since or {})
+        for seq, op, row_id, record_id, base, new, at, attempts, theirs, since, _ in rows
+    ]
+    return writes, {row[0] for row in rows if row[-1]}
 
 
-def _fold(conn: Conn, connection: str, obj: Object, writes: Sequence[Write]) -> list[Write]:
-    """Absorb the pending updates that follow directly; the first base of a field is the one that counts."""
+def _fold(conn: Conn, connection: str, obj: Object, writes: Sequence[Write], lone: Collection[int] = ()) -> list[Write]:
+    """Absorb the pending updates that follow directly; the first base of a field is the one that counts. ``lone`` are
+    writes (by ``seq``) that no other follows."""
+    followed = [w.row_id for w in writes if w.seq not in lone]
+    if not followed:
+        return list(writes)
     later: dict[UUID, list[tuple[int, bool, dict[str, Any], dict[str, Any]]]] = defaultdict(list)
     blocked: dict[UUID, set[str]] = defaultdict(set)
     for row_id, seq, state, update, free, base, new in conn.execute(
@@ -211,7 +243,7 @@ def _fold(conn: Conn, connection: str, obj: Object, writes: Sequence[Write]) -> 
                   coalesce(base, '{}'), coalesce(new, '{}') FROM crm_assets.outbox
             WHERE connection = %(c)s AND object = %(o)s AND row_id = ANY (%(ids)s) AND state IN ('pending', 'conflict')
             ORDER BY place, seq""",
-        {"c": connection, "o": obj.table, "ids": [w.row_id for w in writes]},
+        {"c": connection, "o": obj.table, "ids": followed},
     ):
         if state == "conflict":
             blocked[row_id] |= set(new)
@@ -220,6 +252,9 @@ def _fold(conn: Conn, connection: str, obj: Object, writes: Sequence[Write]) -> 
     result: list[Write] = []
     absorbed: list[tuple[int, int]] = []
     for write in writes:
+        if write.seq in lone:
+            result.append(write)
+            continue
         waiting = later[write.row_id]
         place = next(n for n, (seq, *_) in enumerate(waiting) if seq == write.seq)
         for seq, foldable, base, new in waiting[place + 1 :]:

@@ -5,25 +5,20 @@ The relay calls it in milliseconds, Dagster in runs; both may do so at once, bec
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
-from datetime import timedelta
 
 from crm_assets.connectors.base import Connector
-from crm_assets.core.errors import ObjectUnavailable, QuotaExhausted, RejectedError, RetriableError
+from crm_assets.core.errors import QuotaExhausted, RejectedError, RetriableError
 from crm_assets.core.model import Object
 from crm_assets.store import outbox
 from crm_assets.store.database import Database
 from crm_assets.store.worker import Worker
-from crm_assets.writeback import waves
-from crm_assets.writeback.carried import carry
+from crm_assets.writeback.lanes import Lanes
 from crm_assets.writeback.order import parents_first
 from crm_assets.writeback.report import WritebackReport
 from crm_assets.writeback.resolve import resolve_unknown
-from crm_assets.writeback.send import send
-
-_MARGIN = timedelta(seconds=15)
-"""Of the lease over the call's deadline, for the settlement itself."""
+from crm_assets.writeback.waves import Crew
 
 
 def drain(
@@ -52,47 +47,21 @@ def drain(
         # One question for all: a relay asks twice a second, and hardly ever is there anything to do.
         waiting = outbox.waiting(db, connection, [table for table in objects if only in (None, table)])
         chosen = [obj for obj in parents_first(objects) if obj.table in waiting]
+        crew = stack.enter_context(Crew())
         try:
             for obj in chosen:
                 try:
-                    resolve_unknown(db, connector, obj, report)
+                    resolve_unknown(db, connector, obj, report, crew)
                 except QuotaExhausted:
                     raise
                 except (RetriableError, RejectedError) as error:
                     report.stopped = str(error)
             left = limit
             for obj in chosen:
-                left = _drain_object(db, connector, objects.values(), obj, own, report, left)
+                lanes = Lanes(db, connector, objects.values(), obj, own, report, crew, left)
+                lanes.run()
+                left = lanes.left
         except QuotaExhausted as error:
             report.stopped = str(error)
     report.api_calls = connector.gate.calls - before
     return report
-
-
-def _drain_object(
-    db: Database,
-    connector: Connector,
-    objects: Collection[Object],
-    obj: Object,
-    worker: Worker,
-    report: WritebackReport,
-    left: int | None,
-) -> int | None:
-    connection = connector.config.name
-    while left is None or left > 0:
-        size = waves.size(connector) if left is None else min(left, waves.size(connector))
-        # A claim covers its conflict reads and the calls themselves; no longer than that may it look alive.
-        lease = waves.lease(connector, size, _MARGIN)
-        writes = outbox.claim(db, connection, obj, worker, size, lease, connector.settle_time)
-        if not writes:
-            break
-        if left is not None:
-            left -= len(writes)
-        try:
-            send(db, connector, obj, writes, report, carry(db, connector, objects, obj, worker, writes, lease))
-        except QuotaExhausted:
-            raise
-        except (RetriableError, RejectedError, ObjectUnavailable) as error:
-            report.stopped = str(error)
-            break
-    return left

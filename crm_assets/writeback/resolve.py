@@ -21,16 +21,17 @@ from crm_assets.store.write import Write
 from crm_assets.writeback import theirs
 from crm_assets.writeback.report import WritebackReport
 from crm_assets.writeback.send import disagree, since, why_gone
+from crm_assets.writeback.waves import Crew
 
 
-def resolve_unknown(db: Database, connector: Connector, obj: Object, report: WritebackReport) -> None:
+def resolve_unknown(db: Database, connector: Connector, obj: Object, report: WritebackReport, crew: Crew) -> None:
     """Settle the unknown writes of one object that can be settled now; the others stay unknown."""
     writes = outbox.unknowns(db, connector.config.name, obj, connector.max_fetch)
     if not writes:
         return
     creates = [w for w in writes if w.op is Op.CREATE]
     settlements = _creates(db, connector, obj, creates) if obj.external_id else _searched(db, connector, obj, creates)
-    settlements += _known(db, connector, obj, [w for w in writes if w.op is not Op.CREATE], report)
+    settlements += _known(db, connector, obj, [w for w in writes if w.op is not Op.CREATE], report, crew)
     again = [s.write.row_id for s in settlements if s.state == "pending" and s.write.op is Op.CREATE]
     # First, so that it finds what it carried ready to go with it again.
     outbox.release_within(db, connector.config.name, again)
@@ -99,12 +100,13 @@ def _searched(db: Database, connector: Connector, obj: Object, writes: Sequence[
 
 
 def _known(
-    db: Database, connector: Connector, obj: Object, writes: Sequence[Write], report: WritebackReport
+    db: Database, connector: Connector, obj: Object, writes: Sequence[Write], report: WritebackReport, crew: Crew
 ) -> list[Settlement]:
     if not writes:
         return []
     over = {w.seq: _over(db, connector, w) for w in writes}
-    found = theirs.by_id(db, connector, obj, [w.id for w in writes if w.id is not None])
+    ids = [w.id for w in writes if w.id is not None]
+    found = theirs.by_id(db, connector, obj, ids, theirs.concerned(writes), crew)
     result = []
     for write in writes:
         if write.id in found.unreadable:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 from crm_assets.connectors.base import Conditional, Connector
 from crm_assets.core.conflict import Ruling, changed_since, judge, rule, rule_delete
@@ -21,6 +21,7 @@ from crm_assets.writeback import theirs, waves
 from crm_assets.writeback.carried import Carried
 from crm_assets.writeback.report import WritebackReport
 from crm_assets.writeback.unsendable import unsendable
+from crm_assets.writeback.waves import Crew
 
 _LONGEST_PAUSE = timedelta(minutes=5)
 _UNREADABLE = "the CRM's record is set aside (see crm_assets.drift); it cannot be compared before it is written"
@@ -35,6 +36,7 @@ def send(
     obj: Object,
     writes: Sequence[Write],
     report: WritebackReport,
+    crew: Crew,
     carried: Carried = NOTHING,
 ) -> None:
     """Bring claimed writes to an end: each is settled when this returns, and with it what it carries. Calls of one
@@ -52,21 +54,23 @@ def send(
         carried.settle(db, connection, refused, {}, report)
         _settle(db, connection, obj, refused, report)
         left = _without(left, [settled.write for settled in refused])
-        if _sent_unchanged(db, connector, obj, left, report):
+        if _sent_unchanged(db, connector, obj, left, report, crew):
             return
         ready = [w for w in left if not _needs_look(obj, w)]
-        ready += _compare(db, connector, obj, [w for w in left if _needs_look(obj, w)], report)
+        ready += _compare(db, connector, obj, [w for w in left if _needs_look(obj, w)], report, crew)
         left = ready
         for op in (Op.CREATE, Op.UPDATE, Op.DELETE):
             groups = waves.parts([w for w in ready if w.op is op], connector.max_write)
-            faults = []
-            for group, sent in waves.side_by_side(
-                lambda some: _send(db, connector, obj, some, report, carried=carried), groups
+            faults: list[CrmAssetsError] = []
+            done: list[Write] = []
+            for group, sent in crew.side_by_side(
+                lambda some: _send(db, connector, obj, some, report, crew, carried=carried), groups
             ):
                 if isinstance(sent, CrmAssetsError):
                     faults.append(sent)
                 else:
-                    left = _without(left, group)
+                    done += group
+            left = _without(left, done)
             if faults:
                 raise faults[0]
     except CrmAssetsError as error:
@@ -88,7 +92,7 @@ def _without(writes: Sequence[Write], done: Sequence[Write]) -> list[Write]:
 
 
 def _sent_unchanged(
-    db: Database, connector: Connector, obj: Object, writes: Sequence[Write], report: WritebackReport
+    db: Database, connector: Connector, obj: Object, writes: Sequence[Write], report: WritebackReport, crew: Crew
 ) -> bool:
     """Send a lone update under the condition that the CRM's record is still the one it was made on. False: it has to be
     compared. Nothing was done to the CRM's record then."""
@@ -100,7 +104,7 @@ def _sent_unchanged(
     version = outbox.version_behind(db, connector.config.name, obj, write, connector.condition_blind)
     if version is None:
         return False
-    return _send(db, connector, obj, writes, report, if_version=version)
+    return _send(db, connector, obj, writes, report, crew, if_version=version)
 
 
 def _send(
@@ -109,13 +113,16 @@ def _send(
     obj: Object,
     group: Sequence[Write],
     report: WritebackReport,
+    crew: Crew,
     if_version: str | None = None,
     carried: Carried = NOTHING,
 ) -> bool:
     """One call. A batch that is refused as a whole is halved until the write that the CRM cannot take stands alone.
     False, with nothing settled: the record of a lone write is not of the version ``if_version`` any more."""
+    mutations = [_mutation(obj, w, if_version, carried) for w in group]
     try:
-        outcomes = connector.write(obj, [_mutation(obj, w, if_version, carried) for w in group])
+        with crew.calling:
+            outcomes = connector.write(obj, mutations)
     except ObjectUnavailable:
         raise
     except RejectedError as error:
@@ -126,7 +133,7 @@ def _send(
             return True
         middle = len(group) // 2
         for half in (group[:middle], group[middle:]):
-            _send(db, connector, obj, half, report, carried=carried)
+            _send(db, connector, obj, half, report, crew, carried=carried)
         return True
     if if_version is not None and [outcome.result for outcome in outcomes] == [Result.CHANGED]:
         return False
@@ -157,13 +164,14 @@ def _needs_look(obj: Object, write: Write) -> bool:
 
 
 def _compare(
-    db: Database, connector: Connector, obj: Object, writes: Sequence[Write], report: WritebackReport
+    db: Database, connector: Connector, obj: Object, writes: Sequence[Write], report: WritebackReport, crew: Crew
 ) -> list[Write]:
     """One batched read of what the CRM has; conflicts are ruled on, what is there already is confirmed unsent."""
     if not writes:
         return []
     connection = connector.config.name
-    found = theirs.by_id(db, connector, obj, [w.id for w in writes if w.id is not None])
+    ids = [w.id for w in writes if w.id is not None]
+    found = theirs.by_id(db, connector, obj, ids, theirs.concerned(writes), crew)
     ready: list[Write] = []
     for write in writes:
         if write.id in found.unreadable:
@@ -278,6 +286,4 @@ def _settle(
     db: Database, connection: str, obj: Object, settlements: Sequence[Settlement], report: WritebackReport
 ) -> None:
     settle(db, connection, obj, settlements)
-    for settlement in settlements:
-        counts: dict[str, Any] = {_COUNTED[settlement.state]: 1}
-        report.add(obj.table, **counts)
+    report.add(obj.table, **Counter(_COUNTED[settlement.state] for settlement in settlements))

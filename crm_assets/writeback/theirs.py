@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from crm_assets.connectors.base import Connector
@@ -10,7 +10,9 @@ from crm_assets.core.errors import CrmAssetsError
 from crm_assets.core.model import Object, Page, Source, Value
 from crm_assets.store import children, setaside, stage
 from crm_assets.store.database import Database
+from crm_assets.store.write import Write
 from crm_assets.writeback import waves
+from crm_assets.writeback.waves import Crew
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,11 @@ class Record:
     values: Mapping[str, Value] = field(repr=False)
 
 
+def concerned(writes: Iterable[Write]) -> set[str]:
+    """The columns by which writes are compared with the CRM's records."""
+    return {column for write in writes for values in (write.base, write.new) for column in values}
+
+
 @dataclass(frozen=True)
 class Seen:
     """What a read by id found. Ids that are in neither are not known to the CRM any more."""
@@ -32,12 +39,15 @@ class Seen:
     """Records that exist but hold a value that cannot be stored; they are set aside."""
 
 
-def by_id(db: Database, connector: Connector, obj: Object, ids: Sequence[str]) -> Seen:
-    """Records by id; what was seen is an observation too and goes to the stage."""
+def by_id(
+    db: Database, connector: Connector, obj: Object, ids: Sequence[str], columns: Collection[str], crew: Crew
+) -> Seen:
+    """Records by id, with the values of ``columns``; what was seen is an observation too and goes to the stage."""
 
     def read(some: Sequence[str]) -> Page:
         observed_at = db.now()
-        page = connector.fetch(obj, some)
+        with crew.calling:
+            page = connector.fetch(obj, some)
         with db.transaction() as conn:
             stage.put(conn, connector.config.name, obj, page, Source.ID, observed_at)
             children.stage_gone(conn, connector.config.name, obj, page, observed_at)
@@ -46,10 +56,10 @@ def by_id(db: Database, connector: Connector, obj: Object, ids: Sequence[str]) -
 
     seen: dict[str, Record] = {}
     unreadable: set[str] = set()
-    for _, page in waves.side_by_side(read, waves.parts(sorted(set(ids)), connector.max_fetch)):
+    for _, page in crew.side_by_side(read, waves.parts(sorted(set(ids)), connector.max_fetch)):
         if isinstance(page, CrmAssetsError):
             raise page
-        seen |= {record.id: record for record in records(obj, page)}
+        seen |= {record.id: record for record in records(obj, page, columns)}
         unreadable |= {poison.id for poison in page.poison}
     return Seen(seen, frozenset(unreadable))
 
@@ -61,7 +71,7 @@ def by_row_id(db: Database, connector: Connector, obj: Object, row_ids: Sequence
     seen: dict[str, Record] = {}
     for start in range(0, len(row_ids), connector.max_fetch):
         page = connector.lookup(obj, list(row_ids[start : start + connector.max_fetch]))
-        for record in records(obj, page):
+        for record in records(obj, page, (column,)):
             key = str(record.values.get(column))
             # A deleted record and a live one may both carry the value; the live one is the record.
             if key not in seen or seen[key].deleted:
@@ -69,8 +79,9 @@ def by_row_id(db: Database, connector: Connector, obj: Object, row_ids: Sequence
     return seen
 
 
-def records(obj: Object, page: Page) -> list[Record]:
-    names = [f.column for f in obj.fields]
+def records(obj: Object, page: Page, columns: Collection[str] | None = None) -> list[Record]:
+    """The records of a page, with all their values or those of ``columns``: making them is most of what it costs."""
+    names = [f.column for f in obj.fields if columns is None or f.column in columns]
     return [
         Record(
             id=row["id"],
@@ -78,5 +89,5 @@ def records(obj: Object, page: Page) -> list[Record]:
             deleted=bool(row["_deleted"]),
             values={name: row[name] for name in names},
         )
-        for row in page.table.to_pylist()
+        for row in page.table.select(["id", "_version", "_deleted", *names]).to_pylist()
     ]
