@@ -47,7 +47,8 @@ def to_json(value: Value) -> Any:
 
 def record_from_json(obj: Object, values: Mapping[str, Any]) -> dict[str, Value]:
     """The known fields among ``values`` (column → JSON)."""
-    return {c: from_json(obj.by_column[c], v) for c, v in values.items() if c in obj.by_column}
+    fields = obj.by_column
+    return {c: from_json(fields[c], v) for c, v in values.items() if c in fields}
 
 
 def record_to_json(values: Mapping[str, Value]) -> dict[str, Any]:

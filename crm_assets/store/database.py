@@ -142,8 +142,9 @@ def _json_value(value: object) -> str:
 
 # Made once: the functions of the module make a new one for each document.
 _dumps = simplejson.JSONEncoder(use_decimal=True, default=_json_value).encode
-_decode = simplejson.JSONDecoder(parse_float=Decimal).decode
+_scan = simplejson.JSONDecoder(parse_float=Decimal).scan_once
 
 
 def _loads(document: str | bytes) -> Any:
-    return _decode(document if isinstance(document, str) else document.decode())
+    """A document as Postgres writes it: whole, valid, and without space around it."""
+    return _scan(document if isinstance(document, str) else document.decode(), 0)[0]

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -68,6 +69,9 @@ _EARLIEST = """
      ORDER BY o.place, o.seq LIMIT %(limit)s
        FOR UPDATE OF o SKIP LOCKED
 """
+
+_OPS = {op.value: op for op in Op}
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
 _TAKEN = """state = 'sending', claimed_by = %(worker)s, sent_by = %(process)s,
        lease_until = clock_timestamp() + %(lease)s, sent_at = clock_timestamp(), claimed_at = clock_timestamp(),
@@ -219,7 +223,9 @@ def _earliest(conn: Conn, connection: str, obj: Object, limit: int) -> tuple[lis
         {"connection": connection, "object": obj.table, "limit": limit},
     ).fetchall()
     writes = [
-        Write(seq, Op(op), row_id, record_id, base or {}, new or {}, at, attempts, theirs or {}, since or {})
+        Write(
+            seq, _OPS[op], row_id, record_id, base or _NONE, new or _NONE, at, attempts, theirs or _NONE, since or _NONE
+        )
         for seq, op, row_id, record_id, base, new, at, attempts, theirs, since, _ in rows
     ]
     return writes, {row[0] for row in rows if row[-1]}

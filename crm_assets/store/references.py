@@ -35,6 +35,8 @@ def resolve(conn: Conn, connection: str, obj: Object, writes: Sequence[Write], k
     """The writes that can be sent now, with ids in their references. The others have been told why not. ``known`` is a
     column whose reference needs none: the record is created together with the one it names."""
     columns = {fld.column: fld for fld in obj.fields if fld.reference_to and fld.column != known}
+    if not any(not columns.keys().isdisjoint(w.new) for w in writes):
+        return list(writes)
     kept = _survivors(conn, connection, {w.new[c] for w in writes for c in columns if isinstance(w.new.get(c), str)})
     result = []
     for write in writes:

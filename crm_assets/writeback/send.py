@@ -56,8 +56,12 @@ def send(
         left = _without(left, [settled.write for settled in refused])
         if _sent_unchanged(db, connector, obj, left, report, crew):
             return
-        ready = [w for w in left if not _needs_look(obj, w)]
-        ready += _compare(db, connector, obj, [w for w in left if _needs_look(obj, w)], report, crew)
+        looked = _looked_at(obj)
+        ready: list[Write] = []
+        compared: list[Write] = []
+        for write in left:
+            (compared if _needs_look(obj, write, looked) else ready).append(write)
+        ready += _compare(db, connector, obj, compared, report, crew)
         left = ready
         for op in (Op.CREATE, Op.UPDATE, Op.DELETE):
             groups = waves.parts([w for w in ready if w.op is op], connector.max_write)
@@ -87,6 +91,8 @@ def send(
 
 
 def _without(writes: Sequence[Write], done: Sequence[Write]) -> list[Write]:
+    if not done:
+        return list(writes)
     seqs = {write.seq for write in done}
     return [write for write in writes if write.seq not in seqs]
 
@@ -99,7 +105,7 @@ def _sent_unchanged(
     if len(writes) != 1 or not isinstance(connector, Conditional) or obj.version_text or obj.version_field is None:
         return False
     (write,) = writes
-    if write.op is not Op.UPDATE or write.theirs or not _needs_look(obj, write):
+    if write.op is not Op.UPDATE or write.theirs or not _needs_look(obj, write, _looked_at(obj)):
         return False
     version = outbox.version_behind(db, connector.config.name, obj, write, connector.condition_blind)
     if version is None:
@@ -154,13 +160,18 @@ def _with_row_id(obj: Object, write: Write) -> Write:
     return write
 
 
-def _needs_look(obj: Object, write: Write) -> bool:
-    """Whether the CRM's values decide if this write may be sent; where the product always wins they do not."""
+def _looked_at(obj: Object) -> frozenset[str]:
+    """The columns in which the CRM's value decides if a write may be sent: where the product does not always win."""
+    return frozenset(c for c in obj.by_column if obj.rules.policy(c) is not Policy.PRODUCT_WINS)
+
+
+def _needs_look(obj: Object, write: Write, looked: frozenset[str]) -> bool:
+    """Whether the CRM's record has to be compared before this write is sent."""
     if write.op is Op.CREATE:
         return False
     if write.op is Op.DELETE:
         return obj.rules.conflict is not Policy.PRODUCT_WINS
-    return any(obj.rules.policy(column) is not Policy.PRODUCT_WINS for column in write.new)
+    return not looked.isdisjoint(write.new)
 
 
 def _compare(

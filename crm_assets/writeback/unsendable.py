@@ -19,8 +19,9 @@ def unsendable(obj: Object, writes: Sequence[Write]) -> list[tuple[Write, str]]:
         except (ValueError, ArithmeticError) as error:
             refused.append((write, f"not sent: {error}"))
             continue
-        gone = {column: None for column in write.new if column not in obj.by_column}
-        reasons = problems(obj, write.op, {**values, **gone})
+        if len(values) < len(write.new):
+            values |= {column: None for column in write.new if column not in obj.by_column}
+        reasons = problems(obj, write.op, values)
         if reasons:
             refused.append((write, f"not sent: {'; '.join(reasons)}"))
     return refused

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time
-from decimal import Decimal
 from email.utils import format_datetime
 from typing import Any
 
@@ -49,7 +48,8 @@ def _send(client: Client, obj: Object, op: Op, mutations: Sequence[Mutation], wh
     if op is Op.DELETE:
         ids = ",".join(m.id or "" for m in mutations)
         return client.call("DELETE", base, "write", what, writes=True, params={"ids": ids, "allOrNone": "false"})
-    records = [_record(obj, m) for m in mutations]
+    attributes = {"type": obj.name}
+    records = [{"attributes": attributes, **_record(obj, m)} for m in mutations]
     path, method = base, "POST" if op is Op.CREATE else "PATCH"
     if op is Op.CREATE and obj.external_id is not None:
         path, method = f"{base}/{obj.name}/{obj.external_id}", "PATCH"
@@ -72,8 +72,7 @@ def _update_unchanged(client: Client, obj: Object, mutation: Mutation, version: 
     Source: REST API Developer Guide, "Conditional Request Headers".
     """
     record = _record(obj, mutation)
-    for name in ("attributes", "Id"):
-        del record[name]
+    del record["Id"]
     response = client.call(
         "PATCH",
         f"{client.root}/sobjects/{obj.name}/{mutation.id}",
@@ -98,7 +97,7 @@ def _update_unchanged(client: Client, obj: Object, mutation: Mutation, version: 
 
 
 def _record(obj: Object, mutation: Mutation) -> dict[str, Any]:
-    record: dict[str, Any] = {"attributes": {"type": obj.name}}
+    record: dict[str, Any] = {}
     if mutation.op is Op.UPDATE:
         record["Id"] = mutation.id
     for column, value in mutation.values.items():
@@ -113,6 +112,8 @@ def _record(obj: Object, mutation: Mutation) -> dict[str, Any]:
 def to_wire(value: Value) -> Any:
     """A value as JSON carries it: instants in UTC with milliseconds, numbers exact."""
     match value:
+        case str() | None:
+            return value
         case datetime():
             at = value.astimezone(UTC)
             return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03d}+0000"
@@ -120,8 +121,6 @@ def to_wire(value: Value) -> Any:
             return f"{value:%H:%M:%S}.{value.microsecond // 1000:03d}Z"
         case date():
             return value.isoformat()
-        case Decimal():
-            return value
         case _:
             return value
 
