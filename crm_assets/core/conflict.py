@@ -67,13 +67,17 @@ class Ruling:
         return self.hold | self.crm
 
 
+NO_RULING = Ruling()
+
+
 def rule(rules: Rules, conflicting: Iterable[str], written_at: datetime, since: Mapping[str, str | None]) -> Ruling:
     """Apply the policies to the conflicting columns of one update.
 
     ``since`` is, per column, the version that first had the CRM's value. ``newest_wins`` holds a field whose version
     is no time; at the same moment the CRM wins.
     """
-    return _sorted({column: _winner(rules.policy(column), written_at, since.get(column)) for column in conflicting})
+    winners = {column: _winner(rules.policy(column), written_at, since.get(column)) for column in conflicting}
+    return _sorted(winners) if winners else NO_RULING
 
 
 def rule_delete(rules: Rules, changed: Iterable[str], written_at: datetime, version: str | None) -> Ruling:

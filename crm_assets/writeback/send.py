@@ -206,7 +206,8 @@ def _compare(
                 ready.append(write)
             continue
         verdict = judge(obj, base, record_from_json(obj, write.new), record.values, connector.same)
-        ruling = rule(obj.rules, verdict.conflict, write.created_at, since(connector, obj, write, record))
+        known = since(connector, obj, write, record) if verdict.conflict else {}
+        ruling = rule(obj.rules, verdict.conflict, write.created_at, known)
         rest = disagree(db, connector, obj, write, ruling, record, report)
         if rest is None:
             continue

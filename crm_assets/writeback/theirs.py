@@ -82,12 +82,13 @@ def by_row_id(db: Database, connector: Connector, obj: Object, row_ids: Sequence
 def records(obj: Object, page: Page, columns: Collection[str] | None = None) -> list[Record]:
     """The records of a page, with all their values or those of ``columns``: making them is most of what it costs."""
     names = [f.column for f in obj.fields if columns is None or f.column in columns]
+    table = page.table.select(["id", "_version", "_deleted", *names])
     return [
         Record(
-            id=row["id"],
-            version=None if row["_version"] is None else str(row["_version"]),
-            deleted=bool(row["_deleted"]),
-            values={name: row[name] for name in names},
+            id=record_id,
+            version=None if version is None else str(version),
+            deleted=bool(deleted),
+            values=dict(zip(names, values, strict=True)),
         )
-        for row in page.table.select(["id", "_version", "_deleted", *names]).to_pylist()
+        for record_id, version, deleted, *values in zip(*(c.to_pylist() for c in table.columns), strict=True)
     ]
