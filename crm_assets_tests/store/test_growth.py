@@ -114,3 +114,37 @@ def test_a_claim_goes_by_the_index_of_what_is_pending(mirror: Mirror) -> None:
     assert "Index Scan using outbox_pending" in lines[at], lines
     # No more than asked for are looked at.
     assert not any("Sort" in line for line in lines[:at]), lines
+
+
+@pytest.mark.parametrize("record", ["known", "new"])
+def test_the_writes_of_a_hot_record_are_claimed_in_linear_time(mirror: Mirror, record: str) -> None:
+    """Each is looked at beside the record's others only as far as the first one that holds it back."""
+    if record == "known":
+        mirror.seen({"id": "003a", "v": 1, "last_name": "old"})
+    else:
+        mirror.write("INSERT INTO salesforce.contact (last_name) VALUES ('old')")
+    half, whole = (_claiming(mirror) for _ in range(2))
+    assert whole < 2.6 * half, (half, whole)
+
+
+def _claiming(mirror: Mirror) -> int:
+    """Buffers that a claim touches after 500 more writes of the only record."""
+    with mirror.product(autocommit=True) as product:
+        product.execute(
+            """DO $$ BEGIN
+                   FOR n IN 1..500 LOOP
+                       UPDATE salesforce.contact SET last_name = clock_timestamp()::text;
+                   END LOOP;
+               END $$"""
+        )
+    with mirror.db.transaction() as conn:
+        conn.execute("SET LOCAL enable_seqscan = off")
+        found = conn.execute(
+            sql.SQL("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) ")
+            + sql.SQL(outbox._EARLIEST).format(mirror=sql.Identifier(CONNECTION, "contact")),
+            {"connection": CONNECTION, "object": "contact", "limit": 50},
+        ).fetchone()
+    assert found is not None
+    ((plan,),) = found
+    assert plan["Plan"]["Actual Rows"] == 1
+    return int(plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"])
