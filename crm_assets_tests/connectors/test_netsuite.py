@@ -22,10 +22,12 @@ from crm_assets.connectors import registry
 from crm_assets.connectors.base import ConnectionConfig
 from crm_assets.connectors.netsuite import NetsuiteConnector, suiteql
 from crm_assets.connectors.netsuite.cast import in_utc
+from crm_assets.connectors.netsuite.client import Client
 from crm_assets.connectors.netsuite.webhook import told_as
 from crm_assets.core.errors import ConfigurationError, QuotaExhausted, RejectedError, SchemaChanged
 from crm_assets.core.model import FieldType, Mutation, Object, Op, Result, Value, Window
 from crm_assets.store import outbox
+from crm_assets.store.apply import apply
 from crm_assets.store.worker import Worker
 from crm_assets_tests.contract.crms import NETSUITE, Gate
 from crm_assets_tests.plugins.linked import Link
@@ -473,7 +475,7 @@ def _order(link: Link, memo: str, *lines: tuple[str, int]) -> str:
     return str(row[0])
 
 
-def test_an_orders_lines_are_written_within_it(make_netsuite: MakeNetsuite) -> None:
+def test_an_orders_lines_are_written_within_it(make_netsuite: MakeNetsuite, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many accounts refuse an order without lines. What the call's fate is, is that of the lines."""
     link = make_netsuite("customer", "salesOrder", "salesOrder_item", "item")
     for table in link.connection.objects:
@@ -542,6 +544,26 @@ def test_an_orders_lines_are_written_within_it(make_netsuite: MakeNetsuite) -> N
     for row_id in (bare, bad):
         assert link.value("SELECT id FROM netsuite.sales_order WHERE row_id::text = %s", row_id) is None
     assert {"no lines", "a bad line"}.isdisjoint(order["memo"] for order in box.alive("salesOrder").values())
+
+    # Where a record does not show all of its lines, none is taken away: those that it does not show would go with it.
+    plain = Client.get
+
+    def first_page(self: Client, *arguments: Any, **options: Any) -> Any:
+        body = plain(self, *arguments, **options)
+        if "item" in body:
+            body["item"] |= {"items": body["item"]["items"][:2], "hasMore": True}
+        return body
+
+    longer = _order(link, "more lines", *((item, n) for n in range(1, 5)))
+    assert settled(longer) == {n: n for n in range(1, 5)}
+    long_one = link.value("SELECT id FROM netsuite.sales_order WHERE row_id::text = %s", longer)
+    with monkeypatch.context() as patch:
+        patch.setattr(Client, "get", first_page)
+        link.rows("DELETE FROM netsuite.sales_order_item WHERE id = %s", f"{long_one}:1")
+        link.settle()
+    apply(link.db, "netsuite", lines)
+    assert settled(longer) == {n: n for n in range(1, 5)}
+    assert link.value("SELECT reason FROM crm_assets.outbox WHERE state = 'rejected' AND op = 'delete'") is not None
 
     # Whoever claims meanwhile gets nothing of an order that a line is being taken from.
     link.rows("DELETE FROM netsuite.sales_order_item WHERE parent_id = %s", made)

@@ -172,7 +172,13 @@ class Lines:
             if error.code != NONEXISTENT_ID:
                 raise
             return Outcome(mutation.seq, Result.GONE, id=mutation.id, reason=str(error))
-        there = [int(line[LINE]) for line in (record.get(sublist) or {}).get("items", ())]
+        shown = record.get(sublist) or {}
+        if shown.get("hasMore"):
+            reason = (
+                "the record shows only some of its lines, and the others would leave with it; delete it in NetSuite"
+            )
+            return Outcome(mutation.seq, Result.REJECTED, reason=reason)
+        there = [int(line[LINE]) for line in shown.get("items", ())]
         if int(number) not in there:
             return Outcome(mutation.seq, Result.GONE, id=mutation.id)
         staying = [{LINE: one} for one in there if one != int(number)]
