@@ -227,11 +227,13 @@ def test_whatever_happens_the_ends_agree_when_it_is_quiet(world: World, tell: Te
 def test_whatever_happens_for_hours_the_ends_agree_when_it_is_quiet(world: World, tell: Tell) -> None:
     """``MINUTES``, of the environment, says for how long."""
     until = time.monotonic() + 60 * float(os.environ.get("MINUTES", "120"))
+    numbers: list[int] = []
     while time.monotonic() < until:
         number = random.randrange(2**32)
+        numbers.append(number)
         try:
             _run(world, 20, number=number)
         except BaseException as error:
             error.add_note(f"number={number}, after {world.steps} steps in {world.histories} histories")
             raise
-    tell(f"{world.steps} steps in {world.histories} histories")
+    tell(f"{world.steps} steps in {world.histories} histories, number={numbers}")
