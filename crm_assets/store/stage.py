@@ -43,10 +43,7 @@ def put(
 
 
 def put_load(conn: Conn, connection: str, obj: Object, table: pa.Table) -> int:
-    """Stage the rows of a load, each stamped with it: ``apply`` takes them once the load has landed.
-
-    DataError where CSV cannot carry a value: a server before PostgreSQL 18 ends the data at a line that is ``\\.``.
-    """
+    """Stage the rows of a load, each stamped with it: ``apply`` takes them once the load has landed."""
     into = _copy(connection, obj, table.column_names) + sql.SQL(" (FORMAT csv)")
     with conn.cursor().copy(into) as copy:
         copy.write(as_csv(table))

@@ -45,6 +45,8 @@ def _linguistic(conn: psycopg.Connection[Any]) -> str:
 
 _MIXED = [f"003{letter}0000000000{n}" for n, letter in enumerate("aBbC")]
 """Ids whose first and last one are others by their bytes than by the rules of a language."""
+_LINES = "first\n\\.\nlast"
+"""The line in the middle would end the data of a COPY, were it not within quotes."""
 _CHOSEN = ["FirstName", "LastName", "Title", "Phone", "Department", "ReportsToId"]
 
 
@@ -59,7 +61,10 @@ def test_an_older_server_does_all_that_the_engine_asks_of_it(
     seed.parent.mkdir(parents=True)
     seed.write_text(
         "\n".join(
-            ["Id,LastName,Email,SystemModstamp", *(f"{one},Old,{one}@a.com,2020-01-01T00:00:00Z" for one in _MIXED)]
+            [
+                "Id,LastName,Email,Description,SystemModstamp",
+                *(f'{one},Old,{one}@a.com,"{_LINES}",2020-01-01T00:00:00Z' for one in _MIXED),
+            ]
         )
     )
     db, sandbox = Database(older), make_sandbox(seed_dir=tmp_path / "seed")
@@ -101,13 +106,15 @@ def _fill(link: Link) -> None:
     there = {record_id: one["Email"] for record_id, one in link.sandbox.alive("Contact").items()}
     assert dict(link.rows("SELECT id, email FROM salesforce.contact")) == there
     assert [one for one in there.values() if one] and len(there) >= len(_MIXED)
+    described = link.rows("SELECT DISTINCT description FROM salesforce.contact WHERE email LIKE '%@a.com'")
+    assert described == [(_LINES,)]
 
 
 def _both_ways(link: Link) -> None:
     """Creates, updates and deletes on both sides, and one field that both change."""
     sandbox = link.sandbox
     edited, fought, doomed, dropped, *_ = sorted(sandbox.alive("Contact"))
-    sandbox.update("Contact", edited, Title="theirs")
+    sandbox.update("Contact", edited, Title=_LINES)
     sandbox.update("Contact", fought, Phone="theirs")
     sandbox.delete("Contact", doomed)
     link.rows("UPDATE salesforce.contact SET phone = 'ours', department = 'ours' WHERE id = %s", fought)
@@ -121,8 +128,9 @@ def _both_ways(link: Link) -> None:
     assert alive[made]["LastName"] == "Born" and alive[fought]["Department"] == "ours"
     assert doomed not in alive and dropped not in alive
     assert {row[0] for row in link.rows("SELECT id FROM salesforce.contact")} == set(alive)
-    assert link.rows("SELECT old ->> 'title', new ->> 'title' FROM crm_assets.change WHERE id = %s", edited)[-1][1] == (
-        "theirs"
+    assert (
+        link.rows("SELECT old ->> 'title', new ->> 'title' FROM crm_assets.change WHERE id = %s", edited)[-1][1]
+        == _LINES
     )
     ((conflict, ours, theirs),) = link.rows("SELECT conflict_id, ours, theirs FROM crm_assets.conflict")
     assert (ours, theirs) == ("ours", "theirs")
