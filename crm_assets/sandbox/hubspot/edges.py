@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from .errors import ApiError, invalid
@@ -104,8 +106,8 @@ class Edges:
 
     def add_plain(self, db: sqlite3.Connection, kind: Kind, to_kind: Kind) -> None:
         """The plain sense between an object of the account's own and another, both directions."""
-        used = max([_FIRST_CUSTOM - 1, *(one.type for one in self._types.values() if one.custom)])
-        there, back, name = used + 1, used + 2, f"{kind.singular}_to_{to_kind.singular}"
+        there, back = self._free(2)
+        name = f"{kind.singular}_to_{to_kind.singular}"
         sides = [
             (kind.name, to_kind.name, there, back, name),
             (to_kind.name, kind.name, back, there, f"{name}_inverse"),
@@ -113,14 +115,20 @@ class Edges:
         db.executemany("INSERT INTO label VALUES (?, ?, ?, ?, ?, NULL)", sides)
         self._types = self._types | self._custom(db)
 
+    def _free(self, count: int) -> list[int]:
+        """Numbers for senses of the account's own, behind its last one; none of them is a standard sense's."""
+        taken = {one.type for one in STANDARD}
+        last = max([_FIRST_CUSTOM - 1, *(one.type for one in self._types.values() if one.custom)])
+        return list(islice((number for number in itertools.count(last + 1) if number not in taken), count))
+
     def add_label(self, kind: Kind, to_kind: Kind, name: str, label: str, inverse_label: str | None) -> list[EdgeType]:
         """A sense of the account's own, both directions."""
         if any(one.label == label or one.name == name for one in self.types(kind, to_kind)):
             raise ApiError(409, f"There is already a label {label}", "CONFLICT")
         self.plain(kind, to_kind)
         with self._store.setup() as db:
-            used = max([_FIRST_CUSTOM - 1, *(one.type for one in self._types.values() if one.custom)])
-            there, back = used + 1, used + (1 if inverse_label is None else 2)
+            there, *other = self._free(1 if inverse_label is None else 2)
+            back = other[0] if other else there
             made = [(kind.name, to_kind.name, there, back, name, label)]
             if kind is not to_kind or there != back:
                 back_name = name if inverse_label is None else f"{name}_inverse"
