@@ -91,8 +91,8 @@ def reach(client: Client, topic: str) -> None:
 
 
 def _gaps(client: Client, names: Iterable[str], reason: str) -> tuple[Gap, ...]:
-    """Of all that has happened up to now, by the vendor's clock, which tells whole seconds."""
-    until = client.clock() + timedelta(seconds=1)
+    """Of all that has happened up to now, by the vendor's clock: seconds that began up to two ago."""
+    until = client.clock() + timedelta(seconds=2)
     return tuple(Gap(name, reason, until=until) for name in names)
 
 
