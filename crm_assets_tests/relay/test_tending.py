@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from datetime import datetime
 
 import pytest
 
 from crm_assets.relay import link as relays
 from crm_assets.relay import tending
 from crm_assets_tests.plugins.linked import Link
+from crm_assets_tests.plugins.sandbox import wait_until
 
 
 @pytest.fixture
@@ -31,6 +33,8 @@ def test_what_nobody_has_read_for_a_day_is_read_and_filled(link: Link, relay: re
     link.sandbox.update("Contact", some, Title="no event tells")
     assert not relay.sweep()
     assert link.value("SELECT title FROM salesforce.contact WHERE id = %s", some) != "no event tells"
+    changed = datetime.fromisoformat(link.sandbox.records("Contact")[some]["modified_at"])
+    wait_until(lambda: link.connector.bound(link.object("contact"), None).high > changed)
     _pass_a_day(link, "contact")
     assert relay.sweep()
     shown = dict(link.rows("SELECT id, shout_c FROM salesforce.contact"))

@@ -90,7 +90,9 @@ def test_long_names_share_nothing(make_mirror: MakeMirror) -> None:
     assert [(w["object"], w["op"]) for w in mirror.outbox()] == [
         (table, op) for table in tables for op in ("create", "update", "delete")
     ]
-    indexes = mirror.all("SELECT tablename FROM pg_indexes WHERE indexdef LIKE '%%WHERE (id IS NULL)'")
+    indexes = mirror.all(
+        "SELECT tablename FROM pg_indexes WHERE schemaname = 'salesforce' AND indexdef LIKE '%%WHERE (id IS NULL)'"
+    )
     assert {r["tablename"] for r in indexes} == {"contact", *tables}
 
 

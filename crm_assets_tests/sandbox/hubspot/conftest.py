@@ -76,4 +76,5 @@ def make_primary(api: httpx.Client, contact: str, company: str) -> None:
     """Makes a company a contact's primary one; the type is told with its category, since labels have numbers too."""
     spec = [{"associationCategory": "HUBSPOT_DEFINED", "associationTypeId": 1}]
     path = f"/crm/v4/objects/contacts/{contact}/associations/companies/{company}"
-    api.put(path, json=spec).raise_for_status()
+    reply = api.put(path, json=spec)
+    assert reply.status_code < 300, reply.text
