@@ -128,5 +128,7 @@ def choose(obj: Object, spec: ObjectSpec, before: Collection[str] = ()) -> Objec
             )
         keys = {obj.by_column[column].name for column in obj.natural_key}
         wanted = {*spec.fields, *obj.needed, obj.version_field, spec.external_id, obj.parent, *keys}
+        # What a chosen formula shows of another record is followed by the reference to it.
+        wanted |= {own for fld in obj.fields if fld.name in wanted for own, _ in fld.through}
         fields = tuple(fld for fld in obj.fields if fld.name in wanted)
     return replace(obj, fields=fields, external_id=spec.external_id, where=spec.where)

@@ -136,5 +136,6 @@ def _chosen_so(stored: Object, choice: ObjectSpec) -> bool:
     unchosen = any(one.why == "not chosen" for one in stored.retired)
     if choice.fields == "*":
         return not unchosen
-    own = {stored.id_field, stored.version_field, stored.external_id, *stored.needed}
+    links = {own for fld in stored.fields for own, _ in fld.through}
+    own = {stored.id_field, stored.version_field, stored.external_id, *stored.needed, *links}
     return set(choice.fields) - own == set(stored.by_name) - own

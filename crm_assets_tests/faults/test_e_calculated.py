@@ -145,6 +145,23 @@ def test_F34_a_change_between_two_first_loads_is_shown(make_link: MakeLink) -> N
     assert mirror(link, changed[0], "tier_c") == changed[1]
 
 
+def test_F34_a_formula_brings_the_reference_that_it_goes_by(make_link: MakeLink) -> None:
+    """Chosen alone, a formula would follow nothing: what it shows is another record's, which its reference names."""
+    link = _calculating(make_link)
+    link.choose("Contact", fields=["LastName", "Tier__c"])
+    link.follow("contact")
+    some = next(one for one in link.sandbox.alive("Contact").values() if one["AccountId"])
+    assert mirror(link, some["Id"], "account_id") == some["AccountId"]
+    described = link.value("SELECT described_at FROM crm_assets.object WHERE object = 'contact'")
+    link.follow("contact")
+    again = link.value("SELECT described_at FROM crm_assets.object WHERE object = 'contact'")
+    assert described == again, "it is as it was chosen"
+    grade = "Cold" if mirror(link, some["Id"], "tier_c") != "Cold" else "Hot"
+    link.sandbox.update("Account", some["AccountId"], Rating=grade)
+    _told(link, "account", some["AccountId"])
+    assert mirror(link, some["Id"], "tier_c") == grade
+
+
 def test_F35_a_field_that_changes_without_moving_the_stamp_is_found(link: Link) -> None:
     """A standard field behaved like a formula though its metadata did not say so: its changes move no stamp, and no
     incremental read sees them. Reconciliation compares values, not stamps."""
