@@ -187,8 +187,7 @@ def _batch(db: Database, q: ApplySql, after: str, size: int, work: _Pass) -> tup
         if bounds is None or bounds[1] is None:
             return None, [], []
         scope |= {"lo": bounds[0], "hi": bounds[1]}
-        conn.execute(TEMPORARY)
-        conn.execute(PLANS)
+        conn.execute(f"{TEMPORARY}; {PLANS}")
         found = conn.execute(q.pick, scope).fetchone()
         assert found is not None
         picked, repeated, rows, unknown, floors = found
