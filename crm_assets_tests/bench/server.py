@@ -85,7 +85,9 @@ class Prepared:
             count = self.changed if "SystemModstamp >=" in question else self.rows
             return b'{"totalSize": %d, "done": true, "records": []}' % count
         if named := _QUOTED.findall(question):
-            found = ",".join(records.salesforce(one, records.number_of(one, BULK), self.version) for one in named)
+            found = ",".join(
+                records.salesforce(one, records.number_of(one, BULK) % BULK, self.version) for one in named
+            )
             return _frame(found.encode(), len(named), None)
         place = path.rpartition("/")[2]
         kind, _, number = place.partition("-") if "-" in place else ("all", "", "0")
