@@ -77,9 +77,10 @@ def test_F27_a_deletion_is_told_once(link: Link) -> None:
     assert link.rows("SELECT * FROM crm_assets.tombstone WHERE id = %s", record_id) == before
 
 
-def test_F28_merged_records_leave_no_duplicates_and_break_no_join(link: Link) -> None:
+def test_F28_merged_records_leave_no_duplicates_and_break_no_join(fresh_link: Link) -> None:
     """Merged contacts stayed as duplicates and broke joins. The loser leaves, and what referred to it refers to the
     survivor before it is read again."""
+    link = fresh_link
     winner, loser = (link.sandbox.create("Account", Name=name) for name in ("Winner", "Loser"))
     child = link.sandbox.create("Contact", LastName="Child", AccountId=loser)
     caught_up(link, "account")
