@@ -191,7 +191,10 @@ def joined(obj: Object, pages: Iterator[Page]) -> Iterator[pa.Table]:
             waiting.append(table.cast(schema))
             count += table.num_rows
         if count >= _ROWS_AT_ONCE:
-            yield pa.concat_tables(waiting).combine_chunks()
+            whole = pa.concat_tables(waiting).combine_chunks()
+            # Not held while the copy is stored.
             waiting, count = [], 0
+            del page, table
+            yield whole
     if waiting:
         yield pa.concat_tables(waiting).combine_chunks()

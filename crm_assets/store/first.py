@@ -101,7 +101,9 @@ class FirstLoad:
         return True
 
     def _write(self, page: pa.Table, chosen: pa.Array) -> None:
-        straight, rest = page.filter(chosen), page.filter(pc.invert(chosen))
+        rest = page.filter(pc.invert(chosen))
+        # Mostly there is nothing to choose from, and nothing to copy.
+        straight = page.filter(chosen) if rest.num_rows else page
         with self._transaction() as cursor:
             if straight.num_rows:
                 if self._obj.external_id is None and self._any(cursor, "SELECT 1 FROM {mirror} WHERE id IS NULL"):
