@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from datetime import timedelta
 
 from crm_assets.connectors.base import Connector
@@ -46,23 +47,26 @@ class Lanes:
         self._worker, self._report, self._crew = worker, report, crew
         self.left = left
         self._claiming = threading.Lock()
-        self._others: list[Future[None]] = []
+        self._lanes: list[Future[None]] = []
         self._stopped = False
 
     def run(self) -> None:
         """Return when nothing can be claimed any more, or a call of the object could not be made. QuotaExhausted, and
         what is no fault of the CRM, pass on. No lane is under way then."""
         with ThreadPoolExecutor(waves.AT_ONCE, thread_name_prefix="writeback lane") as pool:
-            self._lane(pool)
-        for other in self._others:
-            other.result()
+            self._begin(pool)
+            # Each is waited for; one that begins another does so before its own end.
+            errors = [error for lane in self._lanes if (error := lane.exception()) is not None]
+        if errors:
+            # The end of the quota is expected; it must not hide what is not.
+            raise next((error for error in errors if not isinstance(error, QuotaExhausted)), errors[0])
 
     def _lane(self, pool: ThreadPoolExecutor) -> None:
         full = waves.size(self._connector)
         try:
             while writes := self._claim(full):
                 if len(writes) == full:
-                    self._begin_another(pool)
+                    self._begin(pool)
                 self._send(writes)
         except QuotaExhausted:
             self._stopped = True
@@ -74,10 +78,11 @@ class Lanes:
             self._stopped = True
             raise
 
-    def _begin_another(self, pool: ThreadPoolExecutor) -> None:
+    def _begin(self, pool: ThreadPoolExecutor) -> None:
         with self._claiming:
-            if len(self._others) < waves.AT_ONCE - 1:
-                self._others.append(pool.submit(self._lane, pool))
+            if len(self._lanes) < waves.AT_ONCE:
+                # The context tells for whom this works: each claim notes it.
+                self._lanes.append(pool.submit(copy_context().run, self._lane, pool))
 
     def _claim(self, most: int) -> list[Write]:
         # One after another: each of two claims at once would look at the rows that the other one takes.

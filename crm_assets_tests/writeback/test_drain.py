@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 import uuid
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from crm_assets.core.errors import RejectedError
+from crm_assets.core.errors import QuotaExhausted, RejectedError
 from crm_assets.core.model import Mutation, Object, Outcome
+from crm_assets.store import audit, outbox
 from crm_assets.store.apply import apply
+from crm_assets.writeback import lanes, waves
 from crm_assets_tests.plugins.linked import Link, MakeLink
 from crm_assets_tests.plugins.sandbox import wait_until
 
@@ -220,6 +224,41 @@ def test_many_writes_take_few_calls(make_link: MakeLink) -> None:
     assert all(r["Title"] == "Bulk" for r in link.sandbox.alive("Contact").values())
     writes = -(-count // 200)
     assert sum(link.sandbox.calls()["by_api"].values()) <= 3 * writes + 2
+
+
+def test_all_lanes_of_a_drain_work_for_the_run_that_began_it(link: Link, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waves, "size", lambda _: 2)
+    link.rows("UPDATE salesforce.contact SET title = 'Many'")
+    threads: set[str] = set()
+    claim = outbox.claim
+
+    def noted(*given: Any) -> list[Any]:
+        threads.add(threading.current_thread().name)
+        return claim(*given)
+
+    monkeypatch.setattr(outbox, "claim", noted)
+    with audit.acting_as("run 17"):
+        link.write_back()
+    assert len(threads) == waves.AT_ONCE
+    assert set(_outbox(link, "state", "sent_by")) == {("confirmed", "run 17")}
+
+
+def test_the_end_of_the_quota_in_one_lane_hides_no_fault_of_another(
+    link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waves, "size", lambda _: 2)
+    link.rows("UPDATE salesforce.contact SET title = 'Many'")
+    both = threading.Barrier(2, timeout=20)
+    turns = itertools.count()
+
+    def send(*_given: Any) -> None:
+        number = next(turns)
+        both.wait()
+        raise QuotaExhausted("no calls left", None) if number == 0 else ZeroDivisionError("a fault of ours")
+
+    monkeypatch.setattr(lanes, "send", send)
+    with pytest.raises(ZeroDivisionError):
+        link.write_back()
 
 
 def test_a_paused_connection_sends_nothing(link: Link) -> None:
