@@ -15,7 +15,7 @@ from psycopg import sql
 
 from crm_assets.core.model import Field, FieldType, Object
 from crm_assets.store import audit
-from crm_assets.store.database import statement
+from crm_assets.store.database import Statement, statement
 from crm_assets.store.ddl import stage_schema
 
 UNSETTLED = "('pending', 'sending', 'unknown', 'conflict')"
@@ -91,7 +91,7 @@ class ApplySql:
             statement(template, c=sql.Identifier(f.column), k=sql.Literal(f.column)) for f in chosen
         )
 
-    def _part(self, text: str, **names: sql.Composable) -> sql.Composed:
+    def _make(self, text: str, **names: sql.Composable) -> Statement:
         return statement(
             text,
             mirror=self.mirror,
@@ -100,10 +100,6 @@ class ApplySql:
             object=sql.Literal(self.obj.table),
             **names,
         )
-
-    def _make(self, text: str, **names: sql.Composable) -> bytes:
-        # As it is sent: put together once, not at each execution.
-        return self._part(text, **names).as_bytes(None)
 
     @property
     def _newer(self) -> str:
@@ -118,7 +114,7 @@ class ApplySql:
         return statement(f"(CASE WHEN {{c}} ~ '{_UUID}' THEN {{c}}::uuid END)", c=sql.Identifier(alias, column))
 
     @cached_property
-    def before(self) -> bytes:
+    def before(self) -> Statement:
         return self._make(
             """SELECT EXISTS (SELECT FROM {stage} WHERE _source = 'reply'),
                       EXISTS (SELECT FROM {mirror} WHERE id IS NULL)
@@ -127,7 +123,7 @@ class ApplySql:
         )
 
     @cached_property
-    def after(self) -> bytes:
+    def after(self) -> Statement:
         return self._make(
             """WITH landed AS MATERIALIZED (
                    SELECT load_id FROM crm_assets.load
@@ -142,7 +138,7 @@ class ApplySql:
         )
 
     @cached_property
-    def bounds(self) -> bytes:
+    def bounds(self) -> Statement:
         """The first and last id of the next batch after ``lo``."""
         return self._make(
             f"""SELECT min(id), max(id) FROM (
@@ -152,7 +148,7 @@ class ApplySql:
         )
 
     @cached_property
-    def pick(self) -> bytes:
+    def pick(self) -> Statement:
         """The newest observation of each id; all of an id's rows are taken together. Returns how many there are, how
         many have several observations, how many are rows of the mirror and may be written, how many are no rows, and
         how many have a floor.
@@ -188,7 +184,7 @@ class ApplySql:
         )
 
     @cached_property
-    def ties(self) -> bytes:
+    def ties(self) -> Statement:
         """Observations of one version that differ in a writable field: like a tie with the mirror, a read
         settles it."""
         writable = tuple(f for f in self.obj.fields if f.writable)
@@ -206,7 +202,7 @@ class ApplySql:
         )
 
     @cached_property
-    def lock(self) -> bytes:
+    def lock(self) -> Statement:
         """Statement 1: lock what can be locked at once; NO KEY UPDATE lets the product's foreign keys be.
 
         A record with a reply that could not be done yet waits behind it: the reply puts older values back.
@@ -220,7 +216,7 @@ class ApplySql:
         )
 
     @cached_property
-    def hold(self) -> bytes:
+    def hold(self) -> Statement:
         """Which fields of the locked rows are unsettled. Seen after the lock, so no product write is missed. Returns a
         row for each that has any."""
         return self._make(
@@ -238,7 +234,7 @@ class ApplySql:
         )
 
     @cached_property
-    def decide(self) -> bytes:
+    def decide(self) -> Statement:
         """What to do with each locked row: write, same, skip, or re-read by id."""
         differs = "(NOT coalesce(p.held ? {k}, false) AND m.{c} IS DISTINCT FROM s.{c})"
         writable = tuple(f for f in self.obj.fields if f.writable)
@@ -266,7 +262,7 @@ class ApplySql:
         )
 
     @cached_property
-    def lock_outbox(self) -> bytes:
+    def lock_outbox(self) -> Statement:
         """The writes that get ``theirs``. Somebody may hold one in an open transaction: its record then waits."""
         unsettled = f"""crm_assets.outbox o
                          WHERE o.connection = {{connection}} AND o.object = {{object}} AND o.row_id = p.row_id
@@ -279,7 +275,7 @@ class ApplySql:
         )
 
     @cached_property
-    def theirs(self) -> bytes:
+    def theirs(self) -> Statement:
         """What the CRM has for the held fields goes beside the product's value. The first read after a reply is
         also the new base of pending writes of the fields that were settled.
 
@@ -315,7 +311,7 @@ class ApplySql:
         )
 
     @cached_property
-    def write(self) -> bytes:
+    def write(self) -> Statement:
         """Statement 2: only rows locked by statement 1, held fields keep the product's value."""
         sets = sql.SQL(", ").join(
             statement(
@@ -350,7 +346,7 @@ class ApplySql:
         )
 
     @cached_property
-    def insert(self) -> bytes:
+    def insert(self) -> Statement:
         """Ids with no mirror row and no tombstone, in id order. A row that appears meanwhile wins: DO NOTHING.
 
         The one statement that may hash (``HASHED``): what was born is known only to itself.
@@ -403,8 +399,8 @@ class ApplySql:
                 statement("(m.{c} = s.{c} OR m.{c} IS NULL)", c=sql.Identifier(column))
                 for column in self.obj.natural_key
             )
-            return self._part("NOT EXISTS (SELECT FROM {mirror} m WHERE m.id IS NULL AND {alike})", alike=alike)
-        return self._part(
+            return self._make("NOT EXISTS (SELECT FROM {mirror} m WHERE m.id IS NULL AND {alike})", alike=alike)
+        return self._make(
             """NOT EXISTS (SELECT FROM {stage} r WHERE r.id = s.id AND r._source = 'reply')
                AND NOT EXISTS (SELECT FROM crm_assets.outbox o WHERE {in_flight})""",
             in_flight=self._in_flight,
@@ -413,7 +409,7 @@ class ApplySql:
     @property
     def _in_flight(self) -> sql.Composable:
         """Creates that may have made the record: sent before apply first met it, and still without an outcome."""
-        return self._part(
+        return self._make(
             """o.connection = {connection} AND o.object = {object} AND o.op = 'create'
                AND o.state IN ('sending', 'unknown') AND o.echo_until > clock_timestamp()
                AND o.claimed_at < coalesce(s._met_at, 'infinity')"""
@@ -427,7 +423,7 @@ class ApplySql:
         )
 
     @cached_property
-    def meet(self) -> bytes | None:
+    def meet(self) -> Statement | None:
         """Note when a record was first left waiting for a create: creates sent later cannot have made it."""
         if self.obj.external_id is not None or self.obj.natural_key or not self.obj.createable:
             return None
@@ -440,7 +436,7 @@ class ApplySql:
         )
 
     @cached_property
-    def buried(self) -> bytes:
+    def buried(self) -> Statement:
         """Observations of tombstoned ids: a primary read begun after the tombstone lifts it (later, on its own);
         any other sign of life only asks for such a read. While our own delete is unsettled nothing lifts it."""
         chosen = _CHOSEN.replace("p.seq", "q.seq")
@@ -467,7 +463,7 @@ class ApplySql:
         )
 
     @cached_property
-    def bury(self) -> bytes:
+    def bury(self) -> Statement:
         """Deletions of ids that were never here are remembered at once; nothing of the product can refer to them."""
         return self._make(
             f"""WITH gone AS (
@@ -486,7 +482,7 @@ class ApplySql:
         )
 
     @cached_property
-    def lock_deletes(self) -> bytes:
+    def lock_deletes(self) -> Statement:
         """As ``lock_outbox``, for the deletes that get ``theirs``."""
         return self._make(
             f"""WITH ours AS (
@@ -504,7 +500,7 @@ class ApplySql:
         )
 
     @cached_property
-    def theirs_of_deletes(self) -> bytes:
+    def theirs_of_deletes(self) -> Statement:
         """What the CRM shows of a record that we are about to delete; the drain compares it with the base. The first
         read after a write of our own is the new base: what the CRM's automation made of that write is no edit."""
         floor = _FLOOR.format(id="p.id")
@@ -525,7 +521,7 @@ class ApplySql:
         )
 
     @cached_property
-    def lower_floor(self) -> bytes:
+    def lower_floor(self) -> Statement:
         """The first read after a write of ours has been taken in, whatever it led to."""
         return self._make(
             f"""DELETE FROM crm_assets.floor f USING crm_assets_pick p {_CHOSEN}
@@ -536,7 +532,7 @@ class ApplySql:
         )
 
     @cached_property
-    def reread(self) -> bytes:
+    def reread(self) -> Statement:
         return self._make(
             """WITH asked AS (
                     INSERT INTO crm_assets.inbox (connection, event_id, object, record_id, change, reason)
@@ -548,7 +544,7 @@ class ApplySql:
         )
 
     @cached_property
-    def consume(self) -> bytes:
+    def consume(self) -> Statement:
         """Only rows that the batch saw: one that was committed meanwhile stays for the next pass. So does what was
         read later than a read that found nothing: it may be an undelete."""
         return self._make(
@@ -565,7 +561,7 @@ class ApplySql:
         )
 
     @cached_property
-    def counts(self) -> bytes:
+    def counts(self) -> Statement:
         return self._make(
             """SELECT count(*) FILTER (WHERE act = 'born'),
                       count(*) FILTER (WHERE act IN ('write', 'first')),

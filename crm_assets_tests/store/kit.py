@@ -117,8 +117,8 @@ class Mirror:
         statement = getattr(statements, step, None)
         fired: list[bool] = []
 
-        def hook(query: sql.Composed | str | bytes) -> None:
-            text = query.as_string(None) if isinstance(query, sql.Composed) else str(query)
+        def hook(query: sql.Composed | str) -> None:
+            text = query if isinstance(query, str) else query.as_string(None)
             if not fired and (query is statement if statement is not None else step in text):
                 fired.append(True)
                 then()
@@ -224,7 +224,7 @@ class _HookedConn:
     def __init__(self, conn: Any, hook: Callable[[Any], None]) -> None:
         self._conn, self._hook = conn, hook
 
-    def execute(self, query: sql.Composed | str | bytes, *rest: Any) -> Any:
+    def execute(self, query: sql.Composed | str, *rest: Any) -> Any:
         self._hook(query)
         return self._conn.execute(query, *rest)
 
