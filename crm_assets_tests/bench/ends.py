@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _RELAY = "from crm_assets.relay import main; main(port=0)"
 
@@ -21,6 +23,20 @@ class Running:
     pid: int
     url: str
     more: tuple[str, ...] = ()
+
+
+def defs(url: str, secrets: Sequence[str], contacts: dict[str, Any], **attributes: Any) -> str:
+    """A defs.yaml of contacts whose schedule never comes; each of the ``secrets`` is the variable BENCH_SECRET."""
+    told = {
+        "connection": "salesforce",
+        "connector": "salesforce",
+        "url": url,
+        "credentials": dict.fromkeys(secrets, "BENCH_SECRET"),
+        "schedule": "0 0 1 1 *",
+        "objects": {"Contact": contacts},
+    }
+    # JSON is YAML, too.
+    return json.dumps({"type": "crm_assets.components.CrmConnection", "attributes": told | attributes})
 
 
 @contextmanager

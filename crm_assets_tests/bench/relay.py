@@ -22,19 +22,7 @@ import psycopg
 from crm_assets_tests.bench import ends, engine
 from crm_assets_tests.bench.measure import Setting
 
-_DEFS = """
-type: crm_assets.components.CrmConnection
-attributes:
-  connection: salesforce
-  connector: salesforce
-  url: "{url}"
-  credentials: {{client_id: BENCH_SECRET, client_secret: BENCH_SECRET, webhook_secret: BENCH_SECRET}}
-  schedule: "0 0 1 1 *"
-  conflict: product_wins
-  objects:
-    Contact:
-      write: true
-"""
+_SECRETS = ("client_id", "client_secret", "webhook_secret")
 _PATIENCE_S = 30.0
 
 
@@ -43,7 +31,8 @@ def relay(setting: Setting) -> Iterator[str]:
     """The address of a relay on the prepared database."""
     with engine.opened(setting):
         pass
-    with ends.relay(engine.home(setting), setting.database, _DEFS.format(url=setting.server), "bench") as running:
+    defs = ends.defs(setting.server, _SECRETS, {"write": True}, conflict="product_wins")
+    with ends.relay(engine.home(setting), setting.database, defs, "bench") as running:
         yield running.url
 
 

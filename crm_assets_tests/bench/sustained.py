@@ -36,20 +36,8 @@ from crm_assets_tests.bench import ends, engine
 from crm_assets_tests.bench.measure import Flow, Setting
 from crm_assets_tests.bench.watching import Log, Mirror, Seen, Stream, Usage
 
-_DEFS = """
-type: crm_assets.components.CrmConnection
-attributes:
-  connection: salesforce
-  connector: salesforce
-  url: "{url}"
-  credentials: {{client_id: BENCH_SECRET, client_secret: BENCH_SECRET}}
-  schedule: "0 0 1 1 *"
-  options: {{pubsub_topics: /data/ChangeEvents, pubsub_endpoint: "{stream}", daily_calls: {calls}}}
-  objects:
-    Contact:
-      write: true
-      external_id: Crm_Assets_Row_Id__c
-"""
+_SECRETS = ("client_id", "client_secret")
+_WRITTEN = {"write": True, "external_id": "Crm_Assets_Row_Id__c"}
 _PLENTY = 10**7
 _ORDINARY = 24_000
 """Calls a day."""
@@ -152,7 +140,8 @@ class World:
         home = engine.home(setting)
         self.sandbox = stack.enter_context(ends.sandbox(home, round(setting.rows / _CONTACTS)))
         self.control("POST", "limits", {"daily_calls": calls})
-        defs = _DEFS.format(url=self.sandbox.url, stream=self.sandbox.more[0], calls=calls)
+        stream = {"pubsub_topics": "/data/ChangeEvents", "pubsub_endpoint": self.sandbox.more[0]}
+        defs = ends.defs(self.sandbox.url, _SECRETS, _WRITTEN, options=stream | {"daily_calls": calls})
         self.db = Database(setting.database)
         stack.callback(self.db.close)
         self.spec, self.obj = self._load(defs)
